@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.support.postgres_server import PostgresServer, private_postgres
+from tests.support.virtual_time import run_in_virtual_time
 
 NAMED_ONLY: Final = tuple(
     Path(__file__).parent / name for name in ("newcomer", "podman", "proxies")
@@ -30,6 +32,19 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None if any(path.is_relative_to(collection_path) for path in named) else True
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Make known the mark of files and tests that run in virtual time."""
+    config.addinivalue_line("markers", "virtual_time: run coroutines in virtual time, from 0")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give marked tests their clock; pytest-trio takes the first mark that names a runner."""
+    for item in items:
+        is_coroutine = isinstance(item, pytest.Function) and iscoroutinefunction(item.obj)
+        if is_coroutine and item.get_closest_marker("virtual_time"):
+            item.add_marker(pytest.mark.trio(run=run_in_virtual_time), append=False)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--full`."""
     parser.addoption("--full", action="store_true", help="run tests/campaign in full size")
@@ -37,9 +52,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A private PostgreSQL for the whole run, whose template `migrated` has the tables."""
+    """A private PostgreSQL for the whole run."""
     with private_postgres() as server:
-        server.make_template()
+        yield server
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL that the test may stop."""
+    with private_postgres() as server:
         yield server
 
 

@@ -15,7 +15,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Final
 
 import attrs
@@ -76,6 +76,7 @@ async def supervise(
     sockets: Sockets | None = None,
     until: Callable[[], Awaitable[None]] = trio.sleep_forever,
     on_ready: Callable[[Gateway, str], None] = lambda _gateway, _address: None,
+    signals: Collection[signal.Signals] = SIGNALS,
 ) -> None:
     """Run a gateway until a signal or `until` drains it.
 
@@ -84,18 +85,19 @@ async def supervise(
         sockets: replace the addresses of the settings.
         until: returns when the gateway should drain; signals drain it too.
         on_ready: called with the gateway and its address once clients can connect.
+        signals: the signals that it handles.
 
     Raises:
         AddressTaken, StoreError, JournalError, SpendingError, TLSFilesBroken: it cannot start.
 
     """
     sockets, drain_timeout = sockets or Sockets.of(settings), settings.server.drain_timeout
-    with trio.open_signal_receiver(*SIGNALS) as signals:
+    with trio.open_signal_receiver(*signals) as received:
         async with (
             build(settings) as gateway,  # the services
             trio.open_nursery() as watchers,
         ):
-            watchers.start_soon(_handle_signals, gateway, signals, drain_timeout)
+            watchers.start_soon(_handle_signals, gateway, received, drain_timeout)
             watchers.start_soon(_drain_after, until, gateway, drain_timeout)
             if gateway.copier is not None:
                 await gateway.copier.restore()

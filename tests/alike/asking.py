@@ -20,8 +20,9 @@ from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.simulator import Call, Model, Simulator, memory_server
 from ollama_gateway.simulator.model import MODIFIED
 from tests.alike.case import Case
-from tests.http.serving import Peer, serving, wait_until
+from tests.http.serving import Peer, serving
 from tests.simulator.client import Answer, answer, request
+from tests.support.patience import until
 from tests.support.scenario import Scenario, open_scenario
 
 MODELS = (
@@ -62,7 +63,7 @@ async def _through(scenario: Scenario, peer: Peer, data: bytes, method: str) -> 
     async with await anyio.connect_tcp("127.0.0.1", peer.port) as stream:
         await stream.send(data)
         found = await answer(stream, method)
-    await wait_until(
+    await until(
         lambda: not peer.listener.connections
     )  # an audit record is written after its answer
     await scenario.poll()

@@ -8,7 +8,7 @@ import trio
 
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends, ModelDown, ModelUnknown
-from ollama_gateway.backends.selection import RouteRequest, evaluate, in_order
+from ollama_gateway.backends.evaluation import RouteRequest, evaluate, in_order
 from ollama_gateway.wire.names import ModelName
 from tests.backends.asking import UNUSED
 from tests.backends.test_catalog import entry, listing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import socket
 import ssl
@@ -12,7 +13,7 @@ import pytest
 import trio
 from anyio.abc import SocketAttribute
 
-from ollama_gateway.backends.connecting import tcp
+from ollama_gateway.backends.connecting import REFUSED, connect_fault, tcp
 from ollama_gateway.backends.transport import Transport
 from tests.backends.asking import CHUNKED, MIB, OK, chunk, fetch, is_cancelled_at, post
 from tests.backends.conftest import Certificates
@@ -206,3 +207,15 @@ async def test_cancelled_at_every_step_over_tls(certificates: Certificates, size
             assert transport.open_connections == 0
             if not cancelled:
                 break
+
+
+def test_why_there_is_no_connection() -> None:
+    """An unknown host, a missing route and a refusal differ, of one address or several."""
+    refused = ConnectionRefusedError(errno.ECONNREFUSED, "no")
+    several, wrapped = ExceptionGroup("all failed", [refused, OSError("x")]), OSError("failed")
+    wrapped.__cause__ = several
+
+    assert connect_fault(refused) == connect_fault(wrapped) == REFUSED
+    assert connect_fault(socket.gaierror(socket.EAI_NONAME, "x")) == "unknown host"
+    assert connect_fault(OSError(errno.ENETUNREACH, "x")) == "no route to the host"
+    assert connect_fault(OSError("x")) is None

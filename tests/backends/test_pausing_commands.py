@@ -39,6 +39,7 @@ B: dict[str, Any] = {
     "paused": False,
     "in_flight": 0,
     "version": None,
+    "by_model": {"m:1": {"learned_capacity": 3}, "n:1": {"learned_capacity": 1}},
 }
 TAKES_EFFECT = "takes effect within a second in every gateway whose data_dir is {}"
 
@@ -94,14 +95,17 @@ def test_a_gateways_figures_are_listed(file: PauseFile, listener: AdminListener)
 
     assert (listed.exit_code, listed.stderr) == (0, "")
     assert [line.split() for line in listed.stdout.splitlines()[1:]] == [
-        ["b", "http://10.0.0.6:11434", "1", "0", "down", "0", "12", "1", "-"],
+        ["b", "http://10.0.0.6:11434", "1", "3", "(learned)", "down", "0", "12", "1", "-"],
         ["a", "http://10.0.0.5:11434", "2", "4", "paused,", "up", "3", "12", "1", "0.33.0"],
     ]
-    assert json.loads(run("list", "--json").stdout)[1] == {
+    found = json.loads(run("list", "--json").stdout)
+    assert found[1] == {
         **A,
         "url": "http://10.0.0.5:11434",
         "state": "paused, up",
+        "learned_capacity": None,
     }
+    assert (found[0]["slots"], found[0]["learned_capacity"]) == (0, 3)
 
 
 def test_a_backend_that_the_gateway_does_not_know(file: PauseFile, listener: AdminListener) -> None:

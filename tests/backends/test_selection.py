@@ -9,8 +9,8 @@ import pytest
 import trio.testing
 
 from ollama_gateway.backends.breaker import FAILURES
+from ollama_gateway.backends.evaluation import RouteRequest, evaluate, in_order
 from ollama_gateway.backends.occupancy import Slot
-from ollama_gateway.backends.selection import RouteRequest, evaluate, in_order
 from ollama_gateway.reasons import Reason
 from ollama_gateway.wire.load_options import LoadOptions, load_options
 from tests.flow.racing import M, Track
@@ -28,6 +28,9 @@ def track_of(states: Mapping[str, State]) -> Track:
     for name, state in states.items():
         backend = track.by_name[name]
         backend.slots = state.get("slots", 0)
+        backend.replica_of(M).capacity.value = state.get("learned", 1)
+        if state.get("other"):
+            backend.used_at["other weights"] = 0
         for _ in range(state.get("busy", 0)):
             Slot.take(track.backends, backend, M, 0, load_options=state.get("loaded", ()))
         for _ in range(state.get("failures", 0)):
@@ -51,8 +54,22 @@ def track_of(states: Mapping[str, State]) -> Track:
         ({"a": {}, "b": {"warm": True}}, "ba"),
         # a tier comes before warmth
         ({"a": {}, "b": {"tier": 2, "warm": True}}, "ab"),
-        # warm before least busy
-        ({"a": {}, "b": {"warm": True, "busy": 3}}, "ba"),
+        # warm before least busy, where slots say how many are served at once
+        ({"a": {"slots": 8}, "b": {"warm": True, "busy": 3, "slots": 8}}, "ba"),
+        # without slots, a warm one below its learned capacity comes first
+        ({"a": {}, "b": {"warm": True, "busy": 3, "learned": 4}}, "ba"),
+        # at its capacity, it yields to a cold one that is worth a load
+        ({"a": {"warm": True, "busy": 1}, "b": {}}, "ba"),
+        # a load that may evict must be shorter than the line
+        ({"a": {"warm": True, "busy": 1}, "b": {"other": True}}, "ab"),
+        ({"a": {"warm": True, "busy": 2}, "b": {"other": True}}, "ba"),
+        ({"a": {"warm": True, "busy": 4, "learned": 4}, "b": {"other": True}}, "ab"),
+        # and where nothing is warm, one that evicts nothing comes first
+        ({"a": {"other": True}, "b": {}}, "ba"),
+        # one request at a time: the next ones join the shortest line, loads included
+        ({"a": {"warm": True, "busy": 1}, "b": {"busy": 1}, "c": {}}, "abc"),
+        ({"a": {"warm": True, "busy": 2}, "b": {"busy": 2}, "c": {}}, "cab"),
+        ({"a": {"warm": True, "busy": 3}, "b": {"busy": 1}}, "ba"),
         ({"a": {"busy": 2}, "b": {"busy": 1}, "c": {"busy": 3}}, "bac"),
         # least busy for its slots
         ({"a": {"busy": 2, "slots": 8}, "b": {"busy": 1, "slots": 2}}, "ab"),

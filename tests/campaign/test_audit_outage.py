@@ -76,7 +76,6 @@ def test_an_outage_of_postgresql(tmp_path: Path, sizes: Sizes, note: Note) -> No
     """All requests are served, no record is lost or doubled, and memory stays small."""
     with ExitStack() as stack:
         server = stack.enter_context(private_postgres())
-        server.make_template()
         url = server.url_of("migrated")
         started = stack.enter_context(fleet(tmp_path, SIMULATORS, GATEWAY_STORAGE_DATABASE_URL=url))
         [gateway], load, memory = started.gateways, Load(started, sizes.rate, note), list[int]()

@@ -14,9 +14,10 @@ import trio
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.catalog import Listing
+from ollama_gateway.backends.evaluation import RouteRequest
 from ollama_gateway.backends.health import BackendFault
 from ollama_gateway.backends.occupancy import Slot
-from ollama_gateway.backends.selection import Candidates, RouteRequest
+from ollama_gateway.backends.selection import Candidates
 from ollama_gateway.backends.transport import BackendAnswer
 from ollama_gateway.errors import GatewayError
 from ollama_gateway.flow.answers import AnswerBudget, AnswerMemory

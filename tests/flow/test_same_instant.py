@@ -14,8 +14,9 @@ import pytest
 import trio
 import trio.testing
 
+from ollama_gateway.backends.evaluation import RouteRequest
 from ollama_gateway.backends.occupancy import Slot
-from ollama_gateway.backends.selection import Candidates, RouteRequest
+from ollama_gateway.backends.selection import Candidates
 from ollama_gateway.errors import GatewayError, UpstreamTimeout
 from ollama_gateway.flow.attempt import GoodAnswer
 from ollama_gateway.flow.failures import BackendRefused

@@ -7,7 +7,8 @@ import pytest
 import trio
 import trio.testing
 
-from ollama_gateway.backends.selection import Candidates, RouteRequest
+from ollama_gateway.backends.evaluation import RouteRequest
+from ollama_gateway.backends.selection import Candidates
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.wire.names import ModelName
 from tests.flow.racing import GOOD, M, Outcomes, RacePlan, Track, failed, full

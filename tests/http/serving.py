@@ -24,7 +24,7 @@ from ollama_gateway.server.app import App as Gateway
 from ollama_gateway.server.app import error_response
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.routes import Route, Routes
-from tests.support.patience import HANGS, PATIENCE
+from tests.support.patience import HANGS, PATIENCE, until
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -63,6 +63,10 @@ class Peer:
                     await stream.send_all(data)
                 return await read_to_end(stream)
 
+    async def read_to_end(self, stream: trio.abc.ReceiveStream) -> bytes:
+        """Read as `read_to_end` does."""
+        return await read_to_end(stream)
+
     async def is_serving(self) -> bool:
         """Return True if a plain request on a new connection is answered."""
         answer = await self.exchange(PLAIN_REQUEST)
@@ -70,7 +74,7 @@ class Peer:
 
     async def wait_until_quiet(self) -> None:
         """Wait until no connection and no task of a connection is left."""
-        await wait_until(
+        await until(
             lambda: (
                 not self.listener.connections
                 and trio.lowlevel.current_statistics().tasks_living <= self.idle_tasks
@@ -78,20 +82,21 @@ class Peer:
         )
 
 
-async def wait_until(condition: Callable[[], bool]) -> None:
-    """Poll for a condition that depends on the kernel."""
-    with trio.fail_after(PATIENCE):
-        while True:
-            if condition():
-                return
-            await trio.sleep(0.001)
+async def read_until(stream: trio.abc.ReceiveStream, text: bytes) -> bytes:
+    """Read until these bytes have come."""
+    data = b""
+    while text not in data:
+        more = await stream.receive_some()
+        assert more, data
+        data += more
+    return data
 
 
-async def read_to_end(stream: trio.SocketStream) -> bytes:
+async def read_to_end(stream: trio.abc.ReceiveStream) -> bytes:
     """Read to the end; a reset is shown as `<reset>`."""
     data = b""
     try:
-        while chunk := await stream.receive_some(65536):
+        while chunk := await stream.receive_some():
             data += chunk
     except trio.BrokenResourceError:
         data += b"<reset>"

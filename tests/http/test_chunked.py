@@ -7,7 +7,8 @@ from typing import Final
 import pytest
 import trio
 
-from tests.http.serving import Peer, gateway, read_to_end, serving, wait_until
+from tests.http.serving import Peer, gateway, read_to_end, serving
+from tests.support.patience import until
 
 POST: Final = b"POST %s HTTP/1.1\r\nhost: h\r\n%stransfer-encoding: chunked\r\n\r\n"
 LAST: Final = b"POST /body HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi"
@@ -37,13 +38,13 @@ FOLLOWED: Final = (
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 50, 100_000])
-async def test_requests_follow_one_another(step: int) -> None:
+async def test_requests_follow_one_another(peer: Peer, step: int) -> None:
     """Requests of any framing, cut anywhere, each keep their own bytes, and all are answered.
 
     One is answered before its body is read; the body is short enough to be skipped.
     """
     parts = [FOLLOWED[start : start + step] for start in range(0, len(FOLLOWED), step)]
-    async with serving(gateway()) as peer, await peer.connect() as stream:
+    async with await peer.connect() as stream:
         stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
         for part in parts:
             await stream.send_all(part)
@@ -56,53 +57,48 @@ async def test_requests_follow_one_another(step: int) -> None:
         assert bodies(answer) in (expected, expected[:-1])
 
 
-async def test_a_hundred_of_them_at_once() -> None:
+async def test_a_hundred_of_them_at_once(peer: Peer) -> None:
     """A hundred pipelined requests are all answered, though they arrive in the same reads."""
     requests = b"".join(post(TINY * n + END) for n in range(100))
-    async with serving(gateway()) as peer:
-        answer = await peer.exchange(requests + LAST)
-        await peer.wait_until_quiet()
+    answer = await peer.exchange(requests + LAST)
+    await peer.wait_until_quiet()
     assert bodies(answer) == [b"%d" % n for n in range(100)] + [b"2"]
 
 
-async def test_a_long_body_is_received_to_its_end() -> None:
+async def test_a_long_body_is_received_to_its_end(peer: Peer) -> None:
     """A body larger than the buffer, in chunks of one byte, is received; so is the next request."""
-    async with serving(gateway()) as peer:
-        assert bodies(await peer.exchange(post(TINY * 50_000 + END) + LAST)) == [b"50000", b"2"]
+    assert bodies(await peer.exchange(post(TINY * 50_000 + END) + LAST)) == [b"50000", b"2"]
 
 
-async def test_a_refused_one_is_the_last_where_it_is_long() -> None:
+async def test_a_refused_one_is_the_last_where_it_is_long(peer: Peer) -> None:
     """The end of a long refused body is not looked for: the connection is closed, and says so."""
-    async with serving(gateway()) as peer:
-        answer = await peer.exchange(post(TINY * 11_000 + END, path=b"/key") + LAST)
-        assert answer.count(b"HTTP/1.1 ") == 1
-        assert answer.startswith(b"HTTP/1.1 401 ")
-        assert answer.lower().count(b"connection: close") == 1
-        await peer.wait_until_quiet()
+    answer = await peer.exchange(post(TINY * 11_000 + END, path=b"/key") + LAST)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert answer.lower().count(b"connection: close") == 1
+    await peer.wait_until_quiet()
 
 
-async def test_a_refused_one_is_followed_by_others_where_it_is_short() -> None:
+async def test_a_refused_one_is_followed_by_others_where_it_is_short(peer: Peer) -> None:
     """A client with a bad key keeps its connection if its body is short."""
-    async with serving(gateway()) as peer:
-        answer = await peer.exchange(post(b"2\r\n{}\r\n" + END, path=b"/key") + LAST)
-        assert answer.startswith(b"HTTP/1.1 401 ")
-        assert bodies(answer) == [b"2"]
+    answer = await peer.exchange(post(b"2\r\n{}\r\n" + END, path=b"/key") + LAST)
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert bodies(answer) == [b"2"]
 
 
-async def test_what_is_broken_is_answered_and_is_the_last() -> None:
+async def test_what_is_broken_is_answered_and_is_the_last(peer: Peer) -> None:
     """Nothing after a broken body is read as a request."""
-    async with serving(gateway()) as peer:
-        answer = await peer.exchange(post(b"2\r\nhiXX" + LAST + END + LAST))
-        assert answer.count(b"HTTP/1.1 ") == 1
-        assert answer.startswith(b"HTTP/1.1 400 ")
-        assert answer.lower().count(b"connection: close") == 1
-        await peer.wait_until_quiet()
+    answer = await peer.exchange(post(b"2\r\nhiXX" + LAST + END + LAST))
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.lower().count(b"connection: close") == 1
+    await peer.wait_until_quiet()
 
 
 @pytest.mark.parametrize("sent", [b"", b"2\r\nhi\r\n" + END], ids=["later", "with the head"])
-async def test_100_continue_is_sent_to_whom_it_helps(sent: bytes) -> None:
+async def test_100_continue_is_sent_to_whom_it_helps(peer: Peer, sent: bytes) -> None:
     """`100 Continue` goes out once to a client that waits with its chunks, and to no other."""
-    async with serving(gateway()) as peer, await peer.connect() as stream:
+    async with await peer.connect() as stream:
         expecting = b"connection: close\r\nexpect: 100-continue\r\n"
         await stream.send_all(post(sent, headers=expecting))
         if not sent:
@@ -120,7 +116,7 @@ async def test_a_client_that_leaves_in_the_middle_is_noticed(sent: bytes) -> Non
     async with serving(app) as peer:
         async with await peer.connect() as stream:
             await stream.send_all(post(sent))
-            await wait_until(lambda: app.requests_running == 1)
+            await until(lambda: app.requests_running == 1)
         await peer.wait_until_quiet()
         assert (app.requests_running, app.bodies.held) == (0, 0)
 
@@ -171,9 +167,9 @@ ENDS: Final = [
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("size", SIZES)
-async def test_what_is_in_a_chunk_is_no_request(size: bytes, end: bytes) -> None:
+async def test_what_is_in_a_chunk_is_no_request(peer: Peer, size: bytes, end: bytes) -> None:
     """Bytes inside a chunk are never read as a request, however size and end are written."""
-    async with serving(gateway()) as peer, await peer.connect() as stream:
+    async with await peer.connect() as stream:
         body = b"%b\r\n%b\r\n%b" % (size, SMUGGLED, end)
         await stream.send_all(post(body, headers=b"connection: close\r\n"))
         await stream.send_all(b"\r\n" * 2)  # some bodies still lack their end

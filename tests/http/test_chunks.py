@@ -8,13 +8,15 @@ from typing import Any
 import anyio
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import wait_all_tasks_blocked
 
 from ollama_gateway.errors import BadRequest, HeadersTooLarge, RequestTimeout
 from ollama_gateway.http.chunks import PART_BYTES, SHORT_BODY_BYTES, Chunks
 from ollama_gateway.http.request_stream import MAX_WAITING_BYTES, RequestStream
 from ollama_gateway.server.bodies import BODY_GRACE_SECONDS, BodyBudget, BodyShare
 from ollama_gateway.server.downstream import ASGIDownstream
+
+pytestmark = pytest.mark.virtual_time
 
 TINY = b"1\r\nx\r\n"
 END = b"0\r\n\r\n"
@@ -56,7 +58,7 @@ def downstream(request_stream: RequestStream) -> ASGIDownstream:
     )
 
 
-async def test_nothing_is_taken_apart_that_nobody_wants(autojump_clock: MockClock) -> None:
+async def test_nothing_is_taken_apart_that_nobody_wants() -> None:
     """The end of a long unwanted body is not looked for, and later bytes are discarded."""
     following: list[bytes] = []
     request_stream = request_stream_of(many() + END, following=following)
@@ -69,7 +71,7 @@ async def test_nothing_is_taken_apart_that_nobody_wants(autojump_clock: MockCloc
         await request_stream.wait_for_room()
 
 
-async def test_a_short_body_that_nobody_wants_has_its_end(autojump_clock: MockClock) -> None:
+async def test_a_short_body_that_nobody_wants_has_its_end() -> None:
     """The end of a short unwanted body is found, so the next request can be read."""
     following: list[bytes] = []
     request_stream_of(many(SHORT_BODY_BYTES - 10) + END + b"GET", following=following).drop()
@@ -78,7 +80,7 @@ async def test_a_short_body_that_nobody_wants_has_its_end(autojump_clock: MockCl
     assert following == [b"GET"]
 
 
-async def test_the_chunks_of_a_read_are_joined(autojump_clock: MockClock) -> None:
+async def test_the_chunks_of_a_read_are_joined() -> None:
     """Thousands of chunks arrive as a few events, in order; only the last says that it is last."""
     following: list[bytes] = []
     data = b"".join(b"1\r\n%c\r\n" % (n % 256) for n in range(10_000))
@@ -96,9 +98,7 @@ async def test_the_chunks_of_a_read_are_joined(autojump_clock: MockClock) -> Non
 
 
 @pytest.mark.parametrize("end", [END, b""], ids=["whole", "not whole"])
-async def test_a_disconnect_comes_after_the_bytes_before_it(
-    autojump_clock: MockClock, end: bytes
-) -> None:
+async def test_a_disconnect_comes_after_the_bytes_before_it(end: bytes) -> None:
     """Bytes that came before the disconnect can still be received; then only disconnects come."""
     request_stream = request_stream_of(b"2\r\nhi\r\n" + end)
     request_stream.close()
@@ -109,7 +109,7 @@ async def test_a_disconnect_comes_after_the_bytes_before_it(
 
 
 @pytest.mark.parametrize("data", BAD_FRAMING.values(), ids=BAD_FRAMING.keys())
-async def test_what_is_broken_is_refused_at_once(autojump_clock: MockClock, data: bytes) -> None:
+async def test_what_is_broken_is_refused_at_once(data: bytes) -> None:
     """Broken chunks are refused at once, without waiting for more bytes."""
     with pytest.raises(BadRequest):
         await downstream(request_stream_of(data)).body()
@@ -117,14 +117,14 @@ async def test_what_is_broken_is_refused_at_once(autojump_clock: MockClock, data
     assert trio.current_time() == 0
 
 
-async def test_a_size_without_an_end_is_too_large(autojump_clock: MockClock) -> None:
+async def test_a_size_without_an_end_is_too_large() -> None:
     """A chunk size that does not end is too large, like a head that does not end."""
     with pytest.raises(HeadersTooLarge):
         await downstream(request_stream_of(b"5;" + b"x" * 100_000)).body()
 
 
 @pytest.mark.parametrize("data", [b"5", b"5\r\n", b"5\r\nhello", b"5\r\nhello\r\n0\r\n", b"1;x"])
-async def test_the_middle_of_a_chunk_has_a_deadline(autojump_clock: MockClock, data: bytes) -> None:
+async def test_the_middle_of_a_chunk_has_a_deadline(data: bytes) -> None:
     """A client that stops in the middle of a chunk is timed out."""
     with pytest.raises(RequestTimeout):
         await downstream(request_stream_of(data)).body()
@@ -133,9 +133,7 @@ async def test_the_middle_of_a_chunk_has_a_deadline(autojump_clock: MockClock, d
 
 
 @pytest.mark.parametrize("framing", [b"1\r\nx\r\n", b"0000001\r\nx\r\n", b"1;a=bcd\r\nx\r\n"])
-async def test_framing_does_not_count_toward_the_rate(
-    autojump_clock: MockClock, framing: bytes
-) -> None:
+async def test_framing_does_not_count_toward_the_rate(framing: bytes) -> None:
     """A body in tiny chunks has the same deadline as without chunks, to the second."""
 
     async def refused_after(request_stream: RequestStream, part: bytes) -> float:
@@ -158,7 +156,7 @@ async def test_framing_does_not_count_toward_the_rate(
     assert abs(plain - chunked) < 1
 
 
-async def test_bodies_of_many_chunks_take_turns(autojump_clock: MockClock) -> None:
+async def test_bodies_of_many_chunks_take_turns() -> None:
     """In each turn of the event loop at most one part of one of them is decoded.
 
     The last bytes of each body are left out: they no longer count as many chunks.
@@ -189,7 +187,7 @@ async def test_bodies_of_many_chunks_take_turns(autojump_clock: MockClock) -> No
     assert len(taken) > 8 * (MAX_WAITING_BYTES // PART_BYTES - 1)
 
 
-async def test_whoever_sends_tiny_chunks_is_hardly_ahead(autojump_clock: MockClock) -> None:
+async def test_whoever_sends_tiny_chunks_is_hardly_ahead() -> None:
     """Waiting bytes are bounded as they came, framing included; receiving them makes room."""
     request_stream, sent = request_stream_of(), []
 
@@ -209,7 +207,7 @@ async def test_whoever_sends_tiny_chunks_is_hardly_ahead(autojump_clock: MockClo
         )
 
 
-async def test_parts_of_one_byte_are_joined(autojump_clock: MockClock) -> None:
+async def test_parts_of_one_byte_are_joined() -> None:
     """Tiny parts of a body with a length are joined: each would take sixty bytes of memory."""
     request_stream = RequestStream()
     for number in range(20_000):

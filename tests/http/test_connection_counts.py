@@ -19,7 +19,8 @@ from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.refusals import LINES_A_SECOND
 from ollama_gateway.server.routes import Routes
 from ollama_gateway.wire.networks import network_of
-from tests.http.serving import PLAIN_REQUEST, Peer, gateway, read_to_end, serving, wait_until
+from tests.http.serving import PLAIN_REQUEST, Peer, gateway, read_to_end, serving
+from tests.support.patience import until
 from tests.support.scenario import open_scenario
 
 
@@ -110,14 +111,14 @@ async def test_over_its_share_an_address_is_turned_away() -> None:
     """An address over its share gets 503 until one of its connections ends; others are served."""
     async with serving_loopback(2) as peer:
         first, second = await connect(peer, "127.0.0.2"), await connect(peer, "127.0.0.2")
-        await wait_until(lambda: len(peer.listener.connections) == 2)
+        await until(lambda: len(peer.listener.connections) == 2)
         async with second:
             async with first:
                 answer = await ask(peer, "127.0.0.2")
                 assert answer.startswith(b"HTTP/1.1 503 ")
                 assert answer.lower().count(b"connection: close") == 1
                 assert (await ask(peer, "127.0.0.3")).startswith(b"HTTP/1.1 200 ")
-            await wait_until(lambda: len(peer.listener.connections) == 1)
+            await until(lambda: len(peer.listener.connections) == 1)
             assert (await ask(peer, "127.0.0.2")).startswith(b"HTTP/1.1 200 ")
         await peer.wait_until_quiet()
         assert not peer.listener.connection_counts.is_full("127.0.0.2")
@@ -133,7 +134,7 @@ async def test_a_burst_of_one_address_does_not_pass_its_share() -> None:
     async with serving_loopback(3) as peer:
         streams = [await connect(peer, "127.0.0.2") for _ in range(20)]
         assert (await ask(peer, "127.0.0.3")).startswith(b"HTTP/1.1 200 ")
-        await wait_until(lambda: len(peer.refused) == 17 and len(peer.listener.connections) == 3)
+        await until(lambda: len(peer.refused) == 17 and len(peer.listener.connections) == 3)
         for stream in streams:
             await stream.aclose()
         await peer.wait_until_quiet()
@@ -142,7 +143,7 @@ async def test_a_burst_of_one_address_does_not_pass_its_share() -> None:
 async def test_all_together_are_named_by_their_own_setting() -> None:
     """If the listener is full, the log names that setting and no address."""
     async with serving_loopback(2, cap=1) as peer, await connect(peer, "127.0.0.2"):
-        await wait_until(lambda: len(peer.listener.connections) == 1)
+        await until(lambda: len(peer.listener.connections) == 1)
         assert (await ask(peer, "127.0.0.3")).startswith(b"HTTP/1.1 503 ")
 
     (error,) = peer.refused
@@ -169,22 +170,21 @@ async def test_the_log_names_the_setting_at_a_bounded_rate(
     ] * LINES_A_SECOND
 
 
-async def test_a_flood_of_clients_is_accepted_a_few_at_a_time() -> None:
+async def test_a_flood_of_clients_is_accepted_a_few_at_a_time(peer: Peer) -> None:
     """A flood is accepted over several turns of the event loop, so that other clients go on."""
-    async with serving(gateway()) as peer:
-        # The listener does not run while they connect: they wait in the kernel's backlog.
-        waiting = [socket.create_connection(("127.0.0.1", peer.port)) for _ in range(100)]
-        before = most = 0
-        while before < len(waiting):
-            await trio.lowlevel.checkpoint()
-            most, before = (
-                max(most, len(peer.listener.connections) - before),
-                len(peer.listener.connections),
-            )
-        assert most <= 2 * ACCEPTS_PER_TURN
-        for sock in waiting:
-            sock.close()
-        await peer.wait_until_quiet()
+    # The listener does not run while they connect: they wait in the kernel's backlog.
+    waiting = [socket.create_connection(("127.0.0.1", peer.port)) for _ in range(100)]
+    before = most = 0
+    while before < len(waiting):
+        await trio.lowlevel.checkpoint()
+        most, before = (
+            max(most, len(peer.listener.connections) - before),
+            len(peer.listener.connections),
+        )
+    assert most <= 2 * ACCEPTS_PER_TURN
+    for sock in waiting:
+        sock.close()
+    await peer.wait_until_quiet()
 
 
 def test_a_listener_counts_by_default() -> None:

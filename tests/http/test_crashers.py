@@ -6,7 +6,9 @@ from typing import Final
 
 import pytest
 
-from tests.http.serving import gateway, serving
+from tests.http.serving import Peer, gateway
+from tests.http.tls_serving import serving_tls
+from tests.support.certificates import ServerFiles
 
 UPGRADE: Final = (
     b"GET / HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
@@ -46,37 +48,49 @@ REFUSED: Final = {
 
 
 @pytest.mark.parametrize("request_", ANSWERED_IN_HTTP_1.values(), ids=ANSWERED_IN_HTTP_1.keys())
-async def test_an_upgrade_is_answered_in_http_1(request_: bytes) -> None:
+async def test_an_upgrade_is_answered_in_http_1(peer: Peer, request_: bytes) -> None:
     """A request for another protocol gets a plain answer, and the next client is served."""
-    async with serving(gateway()) as peer:
-        stream = await peer.connect()
-        async with stream:
-            await stream.send_all(request_)
-            answer = await stream.receive_some(65536)
-        assert answer.startswith(b"HTTP/1.1 200 ")
-        assert b"upgrade" not in answer.lower()
-        assert await peer.is_serving()
-        await peer.wait_until_quiet()
+    stream = await peer.connect()
+    async with stream:
+        await stream.send_all(request_)
+        answer = await stream.receive_some(65536)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"upgrade" not in answer.lower()
+    assert await peer.is_serving()
+    await peer.wait_until_quiet()
 
 
 @pytest.mark.parametrize("request_", REFUSED.values(), ids=REFUSED.keys())
-async def test_another_protocol_is_refused_and_closed(request_: bytes) -> None:
+async def test_another_protocol_is_refused_and_closed(peer: Peer, request_: bytes) -> None:
     """Bytes that are not HTTP/1.0 or 1.1 get one 400 and a close; the next client is served."""
-    async with serving(gateway()) as peer:
-        answer = await peer.exchange(request_)
-        assert answer.startswith(b"HTTP/1.1 400 ")
-        assert answer.count(b"HTTP/1.1 ") == 1
-        assert answer.lower().count(b"connection: close") == 1
+    answer = await peer.exchange(request_)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert answer.lower().count(b"connection: close") == 1
+    assert await peer.is_serving()
+    await peer.wait_until_quiet()
+
+
+async def test_all_at_once_harm_nobody(peer: Peer) -> None:
+    """One listener survives the whole corpus, and serves after each request of it."""
+    for request_ in (*ANSWERED_IN_HTTP_1.values(), *REFUSED.values()):
+        async with await peer.connect() as stream:
+            await stream.send_all(request_)
+            await stream.receive_some(1)
+        assert await peer.is_serving()
+    await peer.wait_until_quiet()
+
+
+async def test_crashers_end_only_their_connection(server_files: ServerFiles) -> None:
+    """Every request of the corpus is answered or refused as it is without TLS."""
+    async with serving_tls(gateway(), server_files) as peer:
+        for name, request in ANSWERED_IN_HTTP_1.items():
+            answer = await peer.exchange(request + b"\r\nconnection: close\r\n\r\n")
+            assert answer.startswith(b"HTTP/1."), name
+        for name, request in REFUSED.items():
+            answer = await peer.exchange(request)
+            assert answer.startswith(b"HTTP/1.1 4"), name
+            assert answer.endswith(b"<close_notify>"), name
         assert await peer.is_serving()
         await peer.wait_until_quiet()
-
-
-async def test_all_at_once_harm_nobody() -> None:
-    """One listener survives the whole corpus, and serves after each request of it."""
-    async with serving(gateway()) as peer:
-        for request_ in (*ANSWERED_IN_HTTP_1.values(), *REFUSED.values()):
-            async with await peer.connect() as stream:
-                await stream.send_all(request_)
-                await stream.receive_some(1)
-            assert await peer.is_serving()
-        await peer.wait_until_quiet()
+    assert peer.refused.count("tls_handshake") == 0

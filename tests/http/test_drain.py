@@ -16,15 +16,15 @@ import trio.testing
 from ollama_gateway.http.binding import AddressTaken, bind
 from tests.http.serving import (
     PLAIN_REQUEST,
+    Peer,
     Receive,
     Send,
-    gateway,
     read_to_end,
+    read_until,
     respond,
     serving,
-    wait_until,
 )
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, until
 
 GET = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n"
 
@@ -43,38 +43,35 @@ class Streaming:
         await send({"type": "http.response.body", "body": b"ended"})
 
 
-async def test_a_drain_of_nothing_ends_at_once() -> None:
+async def test_a_drain_of_nothing_ends_at_once(peer: Peer) -> None:
     """Without connections `serve()` returns, and the port is free again."""
-    async with serving(gateway()) as peer:
-        peer.listener.drain(1000)
-        await peer.has_ended.wait()
-        for sock in bind("127.0.0.1", peer.port):
-            sock.close()
+    peer.listener.drain(1000)
+    await peer.has_ended.wait()
+    for sock in bind("127.0.0.1", peer.port):
+        sock.close()
 
 
-async def test_what_waits_in_the_backlog_is_served() -> None:
+async def test_what_waits_in_the_backlog_is_served(peer: Peer) -> None:
     """Requests in the backlog when the drain begins are answered."""
-    async with serving(gateway()) as peer:
-        clients = [_connect_unseen(peer.port) for _ in range(20)]
-        for client in clients:
-            client.sendall(GET)
-        assert not peer.listener.connections
-        peer.listener.drain(1000)
-        answers = [await _read(client) for client in clients]
-        await peer.has_ended.wait()
+    clients = [_connect_unseen(peer.port) for _ in range(20)]
+    for client in clients:
+        client.sendall(GET)
+    assert not peer.listener.connections
+    peer.listener.drain(1000)
+    answers = [await _read(client) for client in clients]
+    await peer.has_ended.wait()
     assert all(answer.endswith(b"\r\n\r\nhello") for answer in answers)
     assert all(b"connection: close" in answer.lower() for answer in answers)
 
 
-async def test_a_silent_client_of_the_backlog_has_a_second() -> None:
+async def test_a_silent_client_of_the_backlog_has_a_second(peer: Peer) -> None:
     """A silent client from the backlog delays the drain by a second, not by the head timeout."""
-    async with serving(gateway()) as peer:
-        clients = [_connect_unseen(peer.port) for _ in range(20)]
-        peer.listener.drain(1000)
-        with trio.fail_after(PATIENCE):
-            await peer.has_ended.wait()
-        for client in clients:
-            client.close()
+    clients = [_connect_unseen(peer.port) for _ in range(20)]
+    peer.listener.drain(1000)
+    with trio.fail_after(PATIENCE):
+        await peer.has_ended.wait()
+    for client in clients:
+        client.close()
 
 
 def _connect_unseen(port: int) -> socket.socket:
@@ -88,21 +85,16 @@ async def _read(client: socket.socket) -> bytes:
         return await read_to_end(stream)
 
 
-async def test_idle_connections_are_closed() -> None:
+async def test_idle_connections_are_closed(peer: Peer) -> None:
     """An idle kept-alive connection is closed and does not delay the drain."""
-    async with serving(gateway()) as peer:
-        async with await peer.connect() as stream:
-            await stream.send_all(GET)
-            answer = b""
-            while not answer.endswith(b"hello"):
-                answer += await stream.receive_some(65536)
-            assert b"connection: close" not in answer.lower()
-            await wait_until(
-                lambda: all(c.http.is_between_requests for c in peer.listener.connections)
-            )
-            peer.listener.drain(1000)
-            assert await read_to_end(stream) == b""
-        await peer.has_ended.wait()
+    async with await peer.connect() as stream:
+        await stream.send_all(GET)
+        answer = await read_until(stream, b"hello")
+        assert b"connection: close" not in answer.lower()
+        await until(lambda: all(c.http.is_between_requests for c in peer.listener.connections))
+        peer.listener.drain(1000)
+        assert await read_to_end(stream) == b""
+    await peer.has_ended.wait()
 
 
 async def test_a_streaming_answer_finishes() -> None:
@@ -132,9 +124,7 @@ async def test_the_last_answer_announces_the_end() -> None:
     async with serving(app) as peer:
         async with await peer.connect() as stream:
             await stream.send_all(GET)
-            await wait_until(
-                lambda: any(c.http.response_is_pending for c in peer.listener.connections)
-            )
+            await until(lambda: any(c.http.response_is_pending for c in peer.listener.connections))
             peer.listener.drain(1000)
             await trio.testing.wait_all_tasks_blocked()
             may_answer.set()
@@ -143,20 +133,17 @@ async def test_the_last_answer_announces_the_end() -> None:
         await peer.has_ended.wait()
 
 
-async def test_a_head_on_its_way_is_still_answered() -> None:
+async def test_a_head_on_its_way_is_still_answered(peer: Peer) -> None:
     """A request whose head is half received when the drain begins is answered."""
-    async with serving(gateway()) as peer:
-        async with await peer.connect() as stream:
-            await stream.send_all(GET[:10])
-            await wait_until(
-                lambda: any(not c.http.is_between_requests for c in peer.listener.connections)
-            )
-            peer.listener.drain(1000)
-            await trio.testing.wait_all_tasks_blocked()
-            await stream.send_all(GET[10:])
-            answer = await read_to_end(stream)
-        assert answer.startswith(b"HTTP/1.1 200 ")
-        await peer.has_ended.wait()
+    async with await peer.connect() as stream:
+        await stream.send_all(GET[:10])
+        await until(lambda: any(not c.http.is_between_requests for c in peer.listener.connections))
+        peer.listener.drain(1000)
+        await trio.testing.wait_all_tasks_blocked()
+        await stream.send_all(GET[10:])
+        answer = await read_to_end(stream)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    await peer.has_ended.wait()
 
 
 async def test_a_drain_closes_the_door() -> None:
@@ -173,18 +160,17 @@ async def test_a_drain_closes_the_door() -> None:
         await peer.has_ended.wait()
 
 
-async def test_no_file_descriptors_is_no_end() -> None:
+async def test_no_file_descriptors_is_no_end(peer: Peer) -> None:
     """Without file descriptors no client is accepted; waiting ones are served later."""
-    async with serving(gateway()) as peer:
-        waiting = [_connect_unseen(peer.port) for _ in range(3)]
-        for client in waiting:
-            client.sendall(PLAIN_REQUEST)
-        with _no_more_files():
-            await trio.testing.wait_all_tasks_blocked(0.02)
-            assert not peer.listener.connections
-        for client in waiting:
-            assert (await _read(client)).startswith(b"HTTP/1.1 200 ")
-        assert await peer.is_serving()
+    waiting = [_connect_unseen(peer.port) for _ in range(3)]
+    for client in waiting:
+        client.sendall(PLAIN_REQUEST)
+    with _no_more_files():
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        assert not peer.listener.connections
+    for client in waiting:
+        assert (await _read(client)).startswith(b"HTTP/1.1 200 ")
+    assert await peer.is_serving()
 
 
 @contextmanager
@@ -198,8 +184,7 @@ def _no_more_files() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_a_port_that_is_taken_is_one_line() -> None:
+async def test_a_port_that_is_taken_is_one_line(peer: Peer) -> None:
     """The error names the address and the reason, for the operator."""
-    async with serving(gateway()) as peer:
-        with pytest.raises(AddressTaken, match=rf"cannot listen on 127.0.0.1:{peer.port}: "):
-            bind("127.0.0.1", peer.port)
+    with pytest.raises(AddressTaken, match=rf"cannot listen on 127.0.0.1:{peer.port}: "):
+        bind("127.0.0.1", peer.port)

@@ -130,9 +130,9 @@ async def test_no_body_is_asked_for_that_nobody_wants() -> None:
             assert b"100" not in answer.split(b"\r\n")[0]
 
 
-async def test_100_continue_is_sent_when_the_body_is_wanted() -> None:
+async def test_100_continue_is_sent_when_the_body_is_wanted(peer: Peer) -> None:
     """`100 Continue` comes once, before the client sends the body, then the real answer."""
-    async with serving(gateway()) as peer, await peer.connect() as stream:
+    async with await peer.connect() as stream:
         expecting = b"content-length: 5\r\nconnection: close\r\nexpect: 100-continue"
         await stream.send_all(HEAD % (b"/body", expecting))
         assert (await stream.receive_some(65536)).startswith(b"HTTP/1.1 100 ")
@@ -142,14 +142,13 @@ async def test_100_continue_is_sent_when_the_body_is_wanted() -> None:
         assert answer.endswith(b"\r\n\r\n5")
 
 
-async def test_a_body_already_sent_needs_no_100_continue() -> None:
+async def test_a_body_already_sent_needs_no_100_continue(peer: Peer) -> None:
     """A body that arrives with its head gets its answer whether `100 Continue` is sent or not."""
-    async with serving(gateway()) as peer:
-        expecting = b"content-length: 5\r\nconnection: close\r\nexpect: 100-continue"
-        answer = await peer.exchange(HEAD % (b"/body", expecting) + b"hello")
-        assert answer.startswith(b"HTTP/1.1 ")
-        assert answer.endswith(b"\r\n\r\n5")
-        assert answer.count(b"HTTP/1.1 100 ") <= 1
+    expecting = b"content-length: 5\r\nconnection: close\r\nexpect: 100-continue"
+    answer = await peer.exchange(HEAD % (b"/body", expecting) + b"hello")
+    assert answer.startswith(b"HTTP/1.1 ")
+    assert answer.endswith(b"\r\n\r\n5")
+    assert answer.count(b"HTTP/1.1 100 ") <= 1
 
 
 @pytest.mark.parametrize("framing", [LENGTH, CHUNKED], ids=["announced", "chunked"])

@@ -9,7 +9,8 @@ import pytest
 import trio
 
 from ollama_gateway.http.connection import ConnectionLimits
-from tests.http.serving import Peer, gateway, serving, wait_until
+from tests.http.serving import Peer, gateway, serving
+from tests.support.patience import until
 
 CLOSED: Final = 0
 """Stands for a status: the connection ended without an answer."""
@@ -121,12 +122,13 @@ CASES: Final = {**FRAMING, **HEADERS}
 
 
 @pytest.mark.parametrize(("data", "allowed"), CASES.values(), ids=CASES.keys())
-async def test_every_odd_request_has_a_definite_answer(data: bytes, allowed: set[int]) -> None:
+async def test_every_odd_request_has_a_definite_answer(
+    peer: Peer, data: bytes, allowed: set[int]
+) -> None:
     """The first answer has an allowed status, other clients are served, and nothing is left."""
-    async with serving(gateway()) as peer:
-        assert await first_status(peer, data) in allowed
-        assert await peer.is_serving()
-        await peer.wait_until_quiet()
+    assert await first_status(peer, data) in allowed
+    assert await peer.is_serving()
+    await peer.wait_until_quiet()
 
 
 async def first_status(peer: Peer, data: bytes) -> int:
@@ -175,13 +177,12 @@ async def test_a_body_shorter_than_its_length_leaves_nothing() -> None:
         assert app.bodies.held == 0
 
 
-async def test_smuggled_bytes_are_no_second_request() -> None:
+async def test_smuggled_bytes_are_no_second_request(peer: Peer) -> None:
     """No bytes after a refused head are read as a request."""
-    async with serving(gateway()) as peer:
-        both = POST + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
-        answer = await peer.exchange(both + GET + b"\r\n")
-        assert answer.count(b"HTTP/1.1 ") == 1
-        assert b" 400 " in answer.split(b"\r\n")[0]
+    both = POST + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+    answer = await peer.exchange(both + GET + b"\r\n")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b" 400 " in answer.split(b"\r\n")[0]
 
 
 async def test_a_gzip_bomb_is_not_opened() -> None:
@@ -235,7 +236,7 @@ async def test_over_the_cap_a_client_is_turned_away() -> None:
                 answer = await peer.exchange(b"")
                 assert answer.startswith(b"HTTP/1.1 503 ")
                 assert answer.lower().count(b"connection: close") == 1
-            await wait_until(lambda: len(peer.listener.connections) < 2)
+            await until(lambda: len(peer.listener.connections) < 2)
             assert await peer.is_serving()
 
 

@@ -18,7 +18,8 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 
-from tests.http.serving import gateway, serving, wait_until
+from tests.http.serving import Peer
+from tests.support.patience import until
 
 SIGNATURES: dict[Any, list[str]] = {
     TCPServer.__init__: ["self", "app", "config", "context", "state", "stream"],
@@ -93,10 +94,10 @@ def test_what_we_await_may_be_awaited(function: Any) -> None:
     assert inspect.iscoroutinefunction(function)
 
 
-async def test_a_connection_has_what_we_read_and_set() -> None:
+async def test_a_connection_has_what_we_read_and_set(peer: Peer) -> None:
     """The attributes that we use on hypercorn's objects are set by its own constructors."""
-    async with serving(gateway()) as peer, await peer.connect():
-        await wait_until(lambda: bool(peer.listener.connections))
+    async with await peer.connect():
+        await until(lambda: bool(peer.listener.connections))
         (connection,) = peer.listener.connections
         assert {"app", "config", "context", "send_lock", "stream"} <= _set_in(TCPServer)
         assert _set_in(H11Protocol) >= {

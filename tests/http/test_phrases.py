@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.http.serving import gateway, serving
+from tests.http.serving import Peer
 
 END = b"host: h\r\nconnection: close\r\n\r\n"
 
@@ -21,10 +21,9 @@ END = b"host: h\r\nconnection: close\r\n\r\n"
     ],
     ids=["kept alive", "the last", "HTTP/1.0", "a refusal", "a bad method", "a broken head"],
 )
-async def test_a_status_line_has_its_phrase(request_bytes: bytes, line: bytes) -> None:
+async def test_a_status_line_has_its_phrase(peer: Peer, request_bytes: bytes, line: bytes) -> None:
     """The phrase is there whether the gateway, hypercorn or h11 writes the answer."""
-    async with serving(gateway()) as peer:
-        answer = await peer.exchange(request_bytes)
+    answer = await peer.exchange(request_bytes)
 
     assert answer.split(b"\r\n")[0] == line
     assert b"HTTP/1.1 200 \r\n" not in answer

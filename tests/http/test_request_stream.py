@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import wait_all_tasks_blocked
 
 from ollama_gateway.errors import RequestTimeout
 from ollama_gateway.http.request_stream import MAX_WAITING_BYTES, RequestStream
 from ollama_gateway.server.bodies import BODY_GRACE_SECONDS, BodyBudget, BodyShare
 from ollama_gateway.server.downstream import ASGIDownstream
+
+pytestmark = pytest.mark.virtual_time
 
 
 async def put(request_stream: RequestStream, data: bytes) -> None:
@@ -35,7 +37,7 @@ async def taken(body: ASGIDownstream) -> None:
         pass
 
 
-async def test_the_sender_is_hardly_ahead_of_the_reader(autojump_clock: MockClock) -> None:
+async def test_the_sender_is_hardly_ahead_of_the_reader() -> None:
     """No more of the body waits than the request stream has room for."""
     request_stream, sent = RequestStream(), []
 
@@ -55,7 +57,7 @@ async def test_the_sender_is_hardly_ahead_of_the_reader(autojump_clock: MockCloc
         assert await body.next_chunk() == await body.next_chunk() == b""
 
 
-async def test_an_empty_event_is_not_the_end(autojump_clock: MockClock) -> None:
+async def test_an_empty_event_is_not_the_end() -> None:
     """An empty ASGI event in the middle of a body is not returned as its end."""
     request_stream = RequestStream()
     for data in (b"", b"x", b""):
@@ -66,7 +68,7 @@ async def test_an_empty_event_is_not_the_end(autojump_clock: MockClock) -> None:
     assert [await body.next_chunk(), await body.next_chunk()] == [b"x", b""]
 
 
-async def test_a_silent_client_is_refused(autojump_clock: MockClock) -> None:
+async def test_a_silent_client_is_refused() -> None:
     """A client that is silent for ten seconds is refused."""
     with pytest.raises(RequestTimeout) as caught:
         await downstream(RequestStream()).next_chunk()
@@ -74,7 +76,7 @@ async def test_a_silent_client_is_refused(autojump_clock: MockClock) -> None:
     assert (caught.value.reason, trio.current_time()) == ("slow_body", BODY_GRACE_SECONDS)
 
 
-async def test_a_slow_client_is_refused(autojump_clock: MockClock) -> None:
+async def test_a_slow_client_is_refused() -> None:
     """At 512 bytes a second the ten seconds are used up after twenty."""
     request_stream = RequestStream()
 
@@ -92,7 +94,7 @@ async def test_a_slow_client_is_refused(autojump_clock: MockClock) -> None:
     assert 18 <= trio.current_time() <= 20
 
 
-async def test_a_slow_reader_costs_the_client_nothing(autojump_clock: MockClock) -> None:
+async def test_a_slow_reader_costs_the_client_nothing() -> None:
     """The time that a backend takes for each part does not count against the client."""
     request_stream = RequestStream()
 
@@ -110,7 +112,7 @@ async def test_a_slow_reader_costs_the_client_nothing(autojump_clock: MockClock)
     assert trio.current_time() == 1000
 
 
-async def test_an_unwanted_body_is_discarded(autojump_clock: MockClock) -> None:
+async def test_an_unwanted_body_is_discarded() -> None:
     """After an early answer the rest of the body is discarded without waiting."""
     request_stream = RequestStream()
 
@@ -126,9 +128,7 @@ async def test_an_unwanted_body_is_discarded(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.parametrize("is_late", [False, True])
-async def test_a_disconnect_is_reported_at_once(
-    autojump_clock: MockClock, *, is_late: bool
-) -> None:
+async def test_a_disconnect_is_reported_at_once(*, is_late: bool) -> None:
     """The callback runs at once, also if registered late; earlier bytes can still be received."""
     request_stream, reported = RequestStream(), []
     request_stream.put(b"x")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,22 @@ import trio
 import trio.testing
 
 from ollama_gateway.http.connection import ConnectionLimits
-from tests.http.serving import PLAIN_REQUEST, Receive, Send, gateway, hello, wait_until
+from tests.http.serving import PLAIN_REQUEST, Receive, Send, gateway, hello, read_until
 from tests.http.serving import read_to_end as read_plainly
 from tests.http.test_pipelining import GET, Pending
 from tests.http.test_write_timeout import NEW, OLD, hang
-from tests.http.tls_serving import TLSStream, read_to_end, serving_tls
+from tests.http.tls_serving import TLSPeer, TLSStream, read_to_end, serving_tls
 from tests.support.certificates import ServerFiles, client_context
+from tests.support.patience import until
 
 POST = b"POST /key HTTP/1.1\r\nhost: h\r\ncontent-length: 100000\r\n\r\n"
 
 
-@pytest.fixture(scope="module")
-def server_files(tmp_path_factory: pytest.TempPathFactory) -> ServerFiles:
-    """Write a certificate that no test of this file replaces."""
-    return ServerFiles.into(tmp_path_factory.mktemp("certificate"))
+@pytest.fixture
+async def peer(server_files: ServerFiles) -> AsyncIterator[TLSPeer]:
+    """A listener with TLS."""
+    async with serving_tls(hello, server_files) as opened:
+        yield opened
 
 
 def speaking(server_files: ServerFiles, version: ssl.TLSVersion, *alpn: str) -> ssl.SSLContext:
@@ -41,22 +44,21 @@ def speaking(server_files: ServerFiles, version: ssl.TLSVersion, *alpn: str) -> 
 async def is_answered(stream: TLSStream) -> None:
     """Send a request on a kept-alive connection and check its answer."""
     await stream.send_all(GET)
-    answer = b""
-    while not answer.endswith(b"\r\n\r\nok"):
-        answer += await stream.receive_some(65536)
+    answer = await read_until(stream, b"\r\n\r\nok")
     assert answer.startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_a_request_is_answered(server_files: ServerFiles, version: ssl.TLSVersion) -> None:
+async def test_a_request_is_answered(
+    peer: TLSPeer, server_files: ServerFiles, version: ssl.TLSVersion
+) -> None:
     """Requests over TLS 1.2 and 1.3 are answered; ALPN chooses HTTP/1.1."""
-    async with serving_tls(hello, server_files) as peer:
-        stream = await peer.connect(speaking(server_files, version, "h2", "http/1.1"))
-        assert stream.selected_alpn_protocol() == "http/1.1"
-        for _ in range(2):
-            await is_answered(stream)
-        await stream.aclose()
-        await peer.plain.wait_until_quiet()
+    stream = await peer.connect(speaking(server_files, version, "h2", "http/1.1"))
+    assert stream.selected_alpn_protocol() == "http/1.1"
+    for _ in range(2):
+        await is_answered(stream)
+    await stream.aclose()
+    await peer.wait_until_quiet()
     assert peer.refused == []
 
 
@@ -73,25 +75,25 @@ async def test_applications_see_the_scheme(server_files: ServerFiles) -> None:
     assert schemes == ["https"]
 
 
-async def test_old_versions_are_refused(server_files: ServerFiles) -> None:
+async def test_old_versions_are_refused(peer: TLSPeer, server_files: ServerFiles) -> None:
     """A client that speaks only TLS 1.1 is closed and counted."""
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         old = speaking(server_files, ssl.TLSVersion.TLSv1_1)
     old.set_ciphers("DEFAULT:@SECLEVEL=0")  # or it would not even try
-    async with serving_tls(hello, server_files) as peer:
-        assert isinstance(await handshake_error(peer.plain.port, old), ssl.SSLError | OSError)
-        await peer.plain.wait_until_quiet()
+    assert isinstance(await handshake_error(peer.plain.port, old), ssl.SSLError | OSError)
+    await peer.wait_until_quiet()
     assert peer.refused == ["tls_handshake"]
 
 
-async def test_a_client_that_distrusts_us_is_counted(server_files: ServerFiles) -> None:
+async def test_a_client_that_distrusts_us_is_counted(
+    peer: TLSPeer, server_files: ServerFiles
+) -> None:
     """A client that rejects our certificate is counted as a failed handshake."""
     distrusting = speaking(
         ServerFiles.into(server_files.cert.parent / "other"), ssl.TLSVersion.TLSv1_2
     )
-    async with serving_tls(hello, server_files) as peer:
-        error = await handshake_error(peer.plain.port, distrusting)
-        await peer.plain.wait_until_quiet()
+    error = await handshake_error(peer.plain.port, distrusting)
+    await peer.wait_until_quiet()
     assert isinstance(error, ssl.SSLCertVerificationError)
     assert peer.refused == ["tls_handshake"]
 
@@ -123,26 +125,25 @@ async def test_a_bad_handshake_costs_its_connection(server_files: ServerFiles, d
             assert not (await peer.plain.exchange(data)).startswith(b"HTTP")
             await is_answered(neighbour)
             await trio.aclose_forcefully(neighbour)
-            await peer.plain.wait_until_quiet()
+            await peer.wait_until_quiet()
     assert peer.refused == ["tls_handshake"]
     assert [line for line in lines if line["log_level"] in {"error", "warning"}] == []
 
 
 @pytest.mark.parametrize("size", [0, 1, 100])
 async def test_who_leaves_before_a_handshake_is_nobody(
-    server_files: ServerFiles, size: int
+    peer: TLSPeer, server_files: ServerFiles, size: int
 ) -> None:
     """A client that leaves before or in its ClientHello, as port checks do, is not counted."""
     hello_of_tls = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = server_files.client.wrap_bio(*hello_of_tls, server_hostname="127.0.0.1")
     with pytest.raises(ssl.SSLWantReadError):
         client.do_handshake()
-    async with serving_tls(hello, server_files) as peer:
-        async with await peer.plain.connect() as stream:
-            if size:
-                await stream.send_all(hello_of_tls[1].read()[:size])
-        await wait_until(lambda: not peer.plain.listener.connections)
-        await peer.plain.wait_until_quiet()
+    async with await peer.plain.connect() as stream:
+        if size:
+            await stream.send_all(hello_of_tls[1].read()[:size])
+    await until(lambda: not peer.listener.connections)
+    await peer.wait_until_quiet()
     assert peer.refused == []
 
 
@@ -152,7 +153,7 @@ async def test_a_handshake_that_never_ends(server_files: ServerFiles) -> None:
         async with await peer.plain.connect() as stream:
             await stream.send_all(b"\x16\x03\x01")
             assert await read_plainly(stream) in (b"", b"<reset>")
-        await peer.plain.wait_until_quiet()
+        await peer.wait_until_quiet()
 
 
 async def test_a_whole_answer_ends_with_tlss_word(server_files: ServerFiles) -> None:
@@ -164,7 +165,7 @@ async def test_a_whole_answer_ends_with_tlss_word(server_files: ServerFiles) -> 
         early = await peer.exchange(POST + b"x" * 1000)
         assert early.startswith(b"HTTP/1.1 401 ")
         assert early.endswith(b"}<close_notify>")
-        await peer.plain.wait_until_quiet()
+        await peer.wait_until_quiet()
 
 
 async def test_an_idle_connection_is_told_its_end(server_files: ServerFiles) -> None:
@@ -189,14 +190,11 @@ async def test_a_cancelled_answer_ends_without_it(server_files: ServerFiles) -> 
     async with serving_tls(hang, server_files) as peer:
         stream = await peer.connect()
         await stream.send_all(NEW)
-        answer = b""
-        while b"begun" not in answer:
-            answer += await stream.receive_some(65536)
+        await read_until(stream, b"begun")
         await trio.testing.wait_all_tasks_blocked()
-        peer.plain.listener.drain(0)
-        answer += await read_to_end(stream)
-        assert answer.endswith(b"<cut>")
-        await peer.plain.has_ended.wait()
+        peer.listener.drain(0)
+        assert (await read_to_end(stream)).endswith(b"<cut>")
+        await peer.has_ended.wait()
 
 
 @pytest.mark.parametrize("is_said", [True, False], ids=["close_notify", "without a word"])
@@ -213,7 +211,7 @@ async def test_a_client_that_leaves_is_seen_at_once(
             await stream.aclose()
         await trio.aclose_forcefully(stream)
         await app.has_lost.wait()
-        await peer.plain.wait_until_quiet()
+        await peer.wait_until_quiet()
 
 
 async def test_too_many_connections_are_closed(server_files: ServerFiles) -> None:
@@ -225,13 +223,13 @@ async def test_too_many_connections_are_closed(server_files: ServerFiles) -> Non
         await trio.aclose_forcefully(first)
 
 
-async def test_a_drain_ends_what_is_not_yet_a_connection(server_files: ServerFiles) -> None:
+async def test_a_drain_ends_what_is_not_yet_a_connection(peer: TLSPeer) -> None:
     """A client in the middle of its handshake does not delay the end of a drain."""
-    async with serving_tls(hello, server_files) as peer, await peer.plain.connect() as stream:
+    async with await peer.plain.connect() as stream:
         await stream.send_all(b"\x16\x03\x01")
-        await wait_until(lambda: bool(peer.plain.listener.connections))
-        peer.plain.listener.drain(0.05)
-        await peer.plain.has_ended.wait()
+        await until(lambda: bool(peer.listener.connections))
+        peer.listener.drain(0.05)
+        await peer.has_ended.wait()
 
 
 async def served_name(peer_port: int, server_files: ServerFiles, name: str) -> bool:
@@ -264,7 +262,7 @@ async def test_a_renewed_certificate_is_used(tmp_path: Path) -> None:
             assert await served_name(peer.plain.port, server_files, "again.example")
             await is_answered(open_stream)
             await trio.aclose_forcefully(open_stream)
-            await peer.plain.wait_until_quiet()
+            await peer.wait_until_quiet()
 
     logged = [(line["event"], line.get("reason")) for line in lines if line["component"] == "tls"]
     assert [event for event, _ in logged] == [

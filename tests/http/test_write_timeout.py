@@ -7,13 +7,26 @@ import socket
 from typing import Any
 
 import pytest
+import structlog.testing
 import trio
 import trio.testing
 
 from ollama_gateway.http.app_tasks import ASGIApp
 from ollama_gateway.http.connection import ConnectionLimits
-from tests.http.serving import PLAIN_REQUEST, Receive, Send, gateway, hello, read_to_end, serving
+from tests.http.conftest import Serve
+from tests.http.serving import (
+    PLAIN_REQUEST,
+    Peer,
+    Receive,
+    Send,
+    gateway,
+    hello,
+    read_to_end,
+    read_until,
+    serving,
+)
 
+PLAIN = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n"
 ENDLESS = b"GET /endless HTTP/1.1\r\nhost: h\r\n\r\n"
 OLD = b"GET /cut HTTP/1.0\r\nhost: h\r\n\r\n"
 NEW = b"GET /cut HTTP/1.1\r\nhost: h\r\n\r\n"
@@ -44,6 +57,14 @@ async def _pour(send: Send) -> None:
         await trio.lowlevel.checkpoint()
 
 
+async def large(_scope: Any, receive: Receive, send: Send) -> None:
+    """Send a chunked answer that fills every buffer, then its end."""
+    await receive()
+    await send(START)
+    await send(chunk(b"x" * 16 * 2**20))
+    await send({"type": "http.response.body", "body": b""})
+
+
 async def hang(_scope: Any, receive: Receive, send: Send) -> None:
     """Begin an answer and wait until the client leaves."""
     await receive()
@@ -52,39 +73,56 @@ async def hang(_scope: Any, receive: Receive, send: Send) -> None:
     await receive()
 
 
-async def test_a_client_that_does_not_read_is_cut_and_nobody_else() -> None:
+async def test_a_client_that_does_not_read_is_cut_and_nobody_else(serve: Serve) -> None:
     """A client that does not read is reset after the write timeout; others are served."""
-    limits = ConnectionLimits(write_timeout=0.2)
-    async with serving(flood, limits) as peer, await peer.connect() as stuck:
+    async with serve(flood, ConnectionLimits(write_timeout=0.2)) as peer:
+        stuck = await peer.connect()
         await stuck.send_all(ENDLESS)
         await stuck.receive_some(1)
         assert await peer.is_serving()
         await peer.wait_until_quiet()
-        assert (await read_to_end(stuck)).endswith(b"<reset>")
+        assert (await peer.read_to_end(stuck)).endswith((b"<reset>", b"<cut>"))
+        await trio.aclose_forcefully(stuck)
 
 
-async def test_a_client_that_reads_slowly_lives() -> None:
+async def test_a_client_that_reads_slowly_lives(serve: Serve) -> None:
     """The write timeout is for one write, so a slow reader keeps its connection."""
-    async with serving(flood, ConnectionLimits(write_timeout=5)) as peer:
-        async with await peer.connect() as slow:
-            await slow.send_all(ENDLESS)
-            for _ in range(20):
-                assert await slow.receive_some(65536)
-                await trio.testing.wait_all_tasks_blocked(0.005)
-            assert len(peer.listener.connections) == 1
+    async with serve(flood, ConnectionLimits(write_timeout=5)) as peer:
+        slow = await peer.connect()
+        await slow.send_all(ENDLESS)
+        for _ in range(20):
+            assert await slow.receive_some(65536)
+            await trio.testing.wait_all_tasks_blocked(0.005)
+        assert len(peer.listener.connections) == 1
+        await trio.aclose_forcefully(slow)
         await peer.wait_until_quiet()
 
 
-async def test_a_drain_with_such_a_client_ends_by_its_deadline() -> None:
+async def test_a_drain_with_such_a_client_ends_by_its_deadline(serve: Serve) -> None:
     """A stuck write ends with the drain, even if its own timeout is longer."""
-    async with serving(flood, ConnectionLimits(write_timeout=1000)) as peer:
-        async with await peer.connect() as stuck:
-            await stuck.send_all(ENDLESS)
-            await stuck.receive_some(1)
-            peer.listener.drain(0.2)
-            await peer.has_ended.wait()
-            assert (await read_to_end(stuck)).endswith(b"<reset>")
+    async with serve(flood, ConnectionLimits(write_timeout=1000)) as peer:
+        stuck = await peer.connect()
+        await stuck.send_all(ENDLESS)
+        await stuck.receive_some(1)
+        peer.listener.drain(0.2)
+        await peer.has_ended.wait()
+        assert (await peer.read_to_end(stuck)).endswith((b"<reset>", b"<cut>"))
+        await trio.aclose_forcefully(stuck)
         assert not peer.listener.connections
+
+
+async def test_a_client_that_pipelines_and_never_reads_leaves_no_line(serve: Serve) -> None:
+    """Writes after a write that timed out do nothing and log nothing, inside TLS too."""
+    with structlog.testing.capture_logs() as lines:
+        async with serve(large, ConnectionLimits(write_timeout=0.2)) as peer:
+            streams = [await peer.connect() for _ in range(5)]
+            for stream in streams:
+                await stream.send_all(PLAIN * 3)
+            await peer.wait_until_quiet()
+            for stream in streams:
+                await trio.aclose_forcefully(stream)
+
+    assert [line for line in lines if line["log_level"] in {"error", "warning"}] == []
 
 
 async def test_a_cancelled_connection_is_seen_to_end() -> None:
@@ -92,9 +130,7 @@ async def test_a_cancelled_connection_is_seen_to_end() -> None:
     async with serving(hang) as peer:
         async with await peer.connect() as stream:
             await stream.send_all(NEW)
-            answer = b""
-            while b"begun" not in answer:
-                answer += await stream.receive_some(65536)
+            answer = await read_until(stream, b"begun")
             await trio.testing.wait_all_tasks_blocked()
             peer.listener.drain(0)
             answer += await read_to_end(stream)
@@ -102,13 +138,12 @@ async def test_a_cancelled_connection_is_seen_to_end() -> None:
         await peer.has_ended.wait()
 
 
-async def test_a_cut_answer_has_no_terminator() -> None:
+async def test_a_cut_answer_has_no_terminator(peer: Peer) -> None:
     """A failed HTTP/1.1 answer ends without the last chunk."""
-    async with serving(gateway()) as peer:
-        answer = await peer.exchange(NEW)
-        assert b"begun" in answer
-        assert b"error" in answer
-        assert b"0\r\n\r\n" not in answer
+    answer = await peer.exchange(NEW)
+    assert b"begun" in answer
+    assert b"error" in answer
+    assert b"0\r\n\r\n" not in answer
 
 
 @pytest.mark.parametrize("way", ["failure", "crash", "drain"])
@@ -124,10 +159,8 @@ async def test_a_cut_answer_to_http_1_0_is_a_reset(way: str) -> None:
     async with serving(apps[way]) as peer:
         async with await peer.connect() as stream:
             await stream.send_all(OLD)
-            answer = b""
             if way == "drain":
-                while b"begun" not in answer:
-                    answer += await stream.receive_some(65536)
+                await read_until(stream, b"begun")
                 await trio.testing.wait_all_tasks_blocked()
                 peer.listener.drain(0)
             with pytest.raises(trio.BrokenResourceError) as reset:
@@ -142,11 +175,10 @@ async def _read_all(stream: trio.SocketStream) -> None:
         pass
 
 
-async def test_a_whole_answer_to_http_1_0_ends_cleanly() -> None:
+async def test_a_whole_answer_to_http_1_0_ends_cleanly(peer: Peer) -> None:
     """A whole HTTP/1.0 answer ends with a clean close."""
-    async with serving(gateway()) as peer:
-        answer = await peer.exchange(b"GET / HTTP/1.0\r\n\r\n")
-        assert answer.endswith(b"\r\n\r\nhello")
+    answer = await peer.exchange(b"GET / HTTP/1.0\r\n\r\n")
+    assert answer.endswith(b"\r\n\r\nhello")
 
 
 async def test_a_crash_in_one_connection_reaches_no_other() -> None:

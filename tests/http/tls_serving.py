@@ -13,6 +13,7 @@ import trio
 from ollama_gateway.certificates import Certificate
 from ollama_gateway.http.app_tasks import ASGIApp
 from ollama_gateway.http.connection import ConnectionLimits
+from ollama_gateway.http.listener import Listener
 from tests.http.serving import PLAIN_REQUEST, Peer, serving
 from tests.support.certificates import HOST, ServerFiles
 
@@ -27,6 +28,16 @@ class TLSPeer:
     server_files: ServerFiles
     streams: list[TLSStream] = attrs.field(factory=list)
     """Client streams, closed with the block."""
+
+    @property
+    def listener(self) -> Listener:
+        """The listener."""
+        return self.plain.listener
+
+    @property
+    def has_ended(self) -> trio.Event:
+        """The event that is set when `serve()` has returned."""
+        return self.plain.has_ended
 
     @property
     def refused(self) -> list[str]:
@@ -50,17 +61,25 @@ class TLSPeer:
         await trio.aclose_forcefully(stream)
         return answer
 
+    async def read_to_end(self, stream: trio.abc.ReceiveStream) -> bytes:
+        """Read as `read_to_end` does."""
+        return await read_to_end(stream)
+
+    async def wait_until_quiet(self) -> None:
+        """Wait until no connection and no task of a connection is left."""
+        await self.plain.wait_until_quiet()
+
     async def is_serving(self) -> bool:
         """Return True if a plain request on a new connection gets a whole answer."""
         answer = await self.exchange(PLAIN_REQUEST)
         return answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"<close_notify>")
 
 
-async def read_to_end(stream: TLSStream) -> bytes:
+async def read_to_end(stream: trio.abc.ReceiveStream) -> bytes:
     """Read to the end, which is shown as `<close_notify>` or `<cut>`."""
     data = b""
     try:
-        while chunk := await stream.receive_some(65536):
+        while chunk := await stream.receive_some():
             data += chunk
     except trio.BrokenResourceError:
         return data + b"<cut>"

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,9 @@ import pytest
 
 from ollama_gateway.keys.sql import KeyStore
 from ollama_gateway.keys.sqlite import SQLiteKeys
+from tests.keys.looking import Look, looking
 from tests.keys.stores import WallClock, in_postgres, open_sqlite
+from tests.support.commands import alone
 
 
 @pytest.fixture
@@ -24,6 +26,13 @@ def command(path: Path) -> Iterator[SQLiteKeys]:
     """The store as another process, `gatewayctl keys`, has it open."""
     with closing(SQLiteKeys(path)) as store:
         yield store
+
+
+@pytest.fixture
+async def look(path: Path) -> AsyncIterator[Look]:
+    """A gateway's view of the store, in virtual time."""
+    async with looking(path) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -54,12 +63,7 @@ def store(reopen: Callable[[], KeyStore]) -> KeyStore:
 @pytest.fixture
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Settings from the environment and an empty file: no data yet, no gateway that answers."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "gateway.toml").touch()
-    monkeypatch.delenv("GATEWAY_CONFIG", raising=False)
-    monkeypatch.setenv("GATEWAY_STORAGE_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "200")
+    alone(monkeypatch, tmp_path, tmp_path / "data")
     with socket.socket() as taken:  # bound and not listening: a connect is refused
         taken.bind(("127.0.0.1", 0))
         monkeypatch.setenv("GATEWAY_SERVER_ADMIN_BIND", f"127.0.0.1:{taken.getsockname()[1]}")

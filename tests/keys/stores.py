@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import attrs
@@ -12,8 +12,12 @@ from ollama_gateway.keys.postgres import PostgresKeys
 from ollama_gateway.keys.sql import KeyStore
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.storage.postgres import Database
+from tests.support.postgres_connection import UNHURRIED
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+LEGACY = "sk-legacy-0123456789abcdef"
+"""A key of another program."""
 
 
 @attrs.define
@@ -34,7 +38,7 @@ def open_sqlite(directory: Path, clock: WallClock) -> KeyStore:
 
 def in_postgres(url: str, clock: WallClock) -> KeyStore:
     """The store of many machines."""
-    return PostgresKeys(Database(url), now=clock)
+    return PostgresKeys(Database(url, UNHURRIED), now=clock)
 
 
 def found(store: KeyStore, *texts: str) -> list[APIKey | None]:

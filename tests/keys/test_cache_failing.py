@@ -2,20 +2,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import anyio
 import pytest
 import structlog.testing
-import trio.testing
 
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.keys import SQLiteLocation, open_keys
 from ollama_gateway.keys.key import generate
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from tests.keys.looking import Look, looking, virtual_now
+from tests.keys.looking import Look, virtual_now
+from tests.support.runners import Slow
 
-S = TypeVar("S")
+pytestmark = pytest.mark.virtual_time
+
 MINUTE = 60.0
 
 
@@ -32,113 +32,91 @@ def replaced(path: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [moved_away, replaced])
 async def test_a_failing_store_refuses_nobody_it_knows(
-    path: Path,
-    command: SQLiteKeys,
-    autojump_clock: trio.testing.MockClock,
-    spoil: Callable[[Path], None],
+    look: Look, path: Path, command: SQLiteKeys, spoil: Callable[[Path], None]
 ) -> None:
     """A known key works for 10 minutes; others get 503, never 401; the cache recovers."""
     _, known = command.create("known")
     _, unknown = command.create("unknown")
-    async with looking(path) as look:
+    assert await look.status(known) == 200
+    spoil(path)
+    with pytest.raises(Unavailable) as caught:
+        await look.cache.identify(unknown)
+    assert caught.value.reason == "keys_unavailable"
+    assert caught.value.retry_after is not None
+    assert str(path) not in str(caught.value)
+    assert look.cache.statistics().store_failing
+    for _ in range(9):
+        await anyio.sleep(MINUTE)
         assert await look.status(known) == 200
-        spoil(path)
-        with pytest.raises(Unavailable) as caught:
-            await look.cache.identify(unknown)
-        assert caught.value.reason == "keys_unavailable"
-        assert caught.value.retry_after is not None
-        assert str(path) not in str(caught.value)
-        assert look.cache.statistics().store_failing
-        for _ in range(9):
-            await anyio.sleep(MINUTE)
-            assert await look.status(known) == 200
-        await anyio.sleep(MINUTE - 0.0625)
-        assert await look.status(known) == 200
-        await anyio.sleep(1)
-        assert await look.status(known) == 503
-        path.with_name("aside").replace(path)
-        assert [await look.status(text) for text in (known, unknown)] == [200, 200]
-        assert not look.cache.statistics().store_failing
+    await anyio.sleep(MINUTE - 0.0625)
+    assert await look.status(known) == 200
+    await anyio.sleep(1)
+    assert await look.status(known) == 503
+    path.with_name("aside").replace(path)
+    assert [await look.status(text) for text in (known, unknown)] == [200, 200]
+    assert not look.cache.statistics().store_failing
 
 
 async def test_malformed_keys_are_401_also_while_the_store_fails(
-    path: Path, command: SQLiteKeys
+    look: Look, path: Path, command: SQLiteKeys
 ) -> None:
     """Malformed keys are refused without the store."""
     command.create("ci")
-    async with looking(path) as look:
-        moved_away(path)
-        assert [await look.status(text) for text in (None, "", "ogw_x")] == [401] * 3
+    moved_away(path)
+    assert [await look.status(text) for text in (None, "", "ogw_x")] == [401] * 3
 
 
 async def test_a_failing_store_is_asked_once_in_a_while(
-    path: Path,
-    command: SQLiteKeys,
-    autojump_clock: trio.testing.MockClock,
+    look: Look, path: Path, command: SQLiteKeys
 ) -> None:
     """A known key tries a failing store once in 0.8 s, and a failure counts for 5 s at most."""
     _, text = command.create("ci")
-    async with looking(path) as look:
+    assert await look.status(text) == 200
+    moved_away(path)
+    for _ in range(32):
+        await anyio.sleep(0.125)
         assert await look.status(text) == 200
-        moved_away(path)
-        for _ in range(32):
-            await anyio.sleep(0.125)
-            assert await look.status(text) == 200
-        assert len(look.batches) == 5
-        await anyio.sleep(4)
-        assert look.cache.statistics().store_failing
-        await anyio.sleep(1.5)
-        assert not look.cache.statistics().store_failing
+    assert len(look.batches) == 5
+    await anyio.sleep(4)
+    assert look.cache.statistics().store_failing
+    await anyio.sleep(1.5)
+    assert not look.cache.statistics().store_failing
 
 
 async def test_a_revocation_counts_as_soon_as_the_store_is_back(
-    path: Path,
-    command: SQLiteKeys,
-    autojump_clock: trio.testing.MockClock,
+    look: Look, path: Path, command: SQLiteKeys
 ) -> None:
     """The cache stops serving stale keys within a second of the store's return."""
     _, text = command.create("ci")
-    async with looking(path) as look:
-        assert await look.status(text) == 200
-        command.revoke("ci")
-        moved_away(path)
-        await anyio.sleep(30)
-        assert await look.status(text) == 200
-        path.with_name("aside").replace(path)
-        await anyio.sleep(0.875)
-        assert await look.status(text) == 401
+    assert await look.status(text) == 200
+    command.revoke("ci")
+    moved_away(path)
+    await anyio.sleep(30)
+    assert await look.status(text) == 200
+    path.with_name("aside").replace(path)
+    await anyio.sleep(0.875)
+    assert await look.status(text) == 401
 
 
 async def test_a_text_that_was_rotated_away_is_forgotten(
-    path: Path,
-    command: SQLiteKeys,
-    autojump_clock: trio.testing.MockClock,
+    look: Look, path: Path, command: SQLiteKeys
 ) -> None:
     """A text that the store has rejected stays rejected when the store fails."""
     _, text = command.create("ci")
-    async with looking(path) as look:
-        assert await look.status(text) == 200
-        command.rotate("ci")
-        await anyio.sleep(0.875)
-        assert await look.status(text) == 401
-        moved_away(path)
-        assert await look.status(text) == 503
+    assert await look.status(text) == 200
+    command.rotate("ci")
+    await anyio.sleep(0.875)
+    assert await look.status(text) == 401
+    moved_away(path)
+    assert await look.status(text) == 503
 
 
 async def test_a_slow_look_up_does_not_lengthen_the_fresh_time(
-    path: Path,
-    command: SQLiteKeys,
-    autojump_clock: trio.testing.MockClock,
+    path: Path, command: SQLiteKeys
 ) -> None:
     """A revocation takes effect 0.8 s after the look-up began, however late its answer came."""
     _, text = command.create("ci")
-
-    async def late(work: Callable[[], S], /) -> S:
-        result = work()
-        await anyio.sleep(0.5)
-        return result
-
-    async with open_keys(SQLiteLocation(path), runner=late, now=virtual_now) as keys:
+    async with open_keys(SQLiteLocation(path), runner=Slow(after=0.5), now=virtual_now) as keys:
         assert anyio.current_time() == 0.5
         look = Look(keys, [])
         assert await look.status(text) == 200
@@ -147,24 +125,15 @@ async def test_a_slow_look_up_does_not_lengthen_the_fresh_time(
         assert await look.status(text) == 401
 
 
-async def test_a_store_that_hangs_counts_as_failing(
-    path: Path,
-    command: SQLiteKeys,
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_store_that_hangs_counts_as_failing(path: Path, command: SQLiteKeys) -> None:
     """After 2 s without an answer a known key works from the cache, an unknown one gets 503."""
     _, known = command.create("known")
     _, unknown = command.create("unknown")
-    pause = 0.0
-
-    async def hanging(work: Callable[[], S], /) -> S:
-        await anyio.sleep(pause)
-        return work()
-
+    hanging = Slow()
     async with open_keys(SQLiteLocation(path), runner=hanging, now=virtual_now) as keys:
         look = Look(keys, [])
         assert await look.status(known) == 200
-        pause = 3600.0
+        hanging.before = 3600.0
         await anyio.sleep(1)
         assert await look.status(known) == 200
         assert anyio.current_time() == 3
@@ -174,23 +143,14 @@ async def test_a_store_that_hangs_counts_as_failing(
         assert anyio.current_time() == 5
 
 
-async def test_a_store_that_hangs_costs_a_known_key_little(
-    path: Path,
-    command: SQLiteKeys,
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_store_that_hangs_costs_a_known_key_little(path: Path, command: SQLiteKeys) -> None:
     """The first use waits 2 s, later ones 0.1 s, and one in 5 s the full time."""
     _, known = command.create("known")
-    pause, delays = 0.0, []
-
-    async def hanging(work: Callable[[], S], /) -> S:
-        await anyio.sleep(pause)
-        return work()
-
+    hanging, delays = Slow(), []
     async with open_keys(SQLiteLocation(path), runner=hanging, now=virtual_now) as keys:
         look = Look(keys, [])
         assert await look.status(known) == 200
-        pause = 3600.0
+        hanging.before = 3600.0
         for _ in range(8):
             await anyio.sleep(0.875)
             began = anyio.current_time()
@@ -200,61 +160,56 @@ async def test_a_store_that_hangs_costs_a_known_key_little(
 
 
 async def test_a_store_that_is_slow_and_back_is_believed_again(
-    path: Path,
-    command: SQLiteKeys,
-    autojump_clock: trio.testing.MockClock,
+    path: Path, command: SQLiteKeys
 ) -> None:
     """A store that takes half a second is used again within `DOUBT`."""
     _, text = command.create("ci")
-    pause = 0.0
-
-    async def slow(work: Callable[[], S], /) -> S:
-        await anyio.sleep(pause)
-        return work()
-
+    slow = Slow()
     async with open_keys(SQLiteLocation(path), runner=slow, now=virtual_now) as keys:
         look = Look(keys, [])
         assert await look.status(text) == 200
-        pause = 3.0
+        slow.before = 3.0
         await anyio.sleep(1)
         assert await look.status(text) == 200
         assert keys.statistics().store_failing
         command.revoke("ci")
-        pause = 0.5
+        slow.before = 0.5
         while await look.status(text) == 200:
             await anyio.sleep(0.25)
             assert anyio.current_time() < 10
         assert not keys.statistics().store_failing
 
 
-async def test_the_turns_of_the_store_are_logged_once(path: Path, command: SQLiteKeys) -> None:
+async def test_the_turns_of_the_store_are_logged_once(
+    look: Look, path: Path, command: SQLiteKeys
+) -> None:
     """One line when the store begins to fail, one when it works again, and no key in them."""
     _, text = command.create("ci")
     with structlog.testing.capture_logs() as lines:
-        async with looking(path) as look:
-            moved_away(path)
-            assert [await look.status(text) for _ in range(5)] == [503] * 5
-            path.with_name("aside").replace(path)
-            assert [await look.status(text) for _ in range(5)] == [200] * 5
+        moved_away(path)
+        assert [await look.status(text) for _ in range(5)] == [503] * 5
+        path.with_name("aside").replace(path)
+        assert [await look.status(text) for _ in range(5)] == [200] * 5
     assert [line["event"] for line in lines] == ["key store failing", "key store works again"]
     assert "is gone" in lines[0]["cause"]
     assert text not in str(lines)
 
 
-async def test_no_secret_is_in_what_may_be_printed(path: Path, command: SQLiteKeys) -> None:
+async def test_no_secret_is_in_what_may_be_printed(
+    look: Look, path: Path, command: SQLiteKeys
+) -> None:
     """Neither reprs nor exceptions, with all that caused them, hold a key or its digest."""
     _, text = command.create("ci")
     secret = text.split("_")[2]
-    async with looking(path) as look:
-        await look.cache.identify(text)
-        printed = [repr(look.cache), repr(command), repr(command.list()), repr(look)]
-        moved_away(path)
-        with pytest.raises(Unavailable) as caught:
-            await look.cache.identify(generate().text)
-        error: BaseException | None = caught.value
-        while error is not None:
-            printed += [repr(error), str(error)]
-            error = error.__cause__
+    await look.cache.identify(text)
+    printed = [repr(look.cache), repr(command), repr(command.list()), repr(look)]
+    moved_away(path)
+    with pytest.raises(Unavailable) as caught:
+        await look.cache.identify(generate().text)
+    error: BaseException | None = caught.value
+    while error is not None:
+        printed += [repr(error), str(error)]
+        error = error.__cause__
     assert len(printed) == 4 + 2 * 4  # Unavailable, BatchFailed, StoreError, FileNotFoundError
     assert not any(secret in line or "ogw_" in line for line in printed)
     assert printed[0] == "<KeyCache 1 keys, store works>"

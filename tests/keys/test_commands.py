@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from contextlib import closing
 from pathlib import Path
 
@@ -7,12 +8,17 @@ import pytest
 
 from ollama_gateway.keys.key import digest_of
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from tests.keys.commands import as_json, ran, run
-
-LEGACY = "sk-legacy-0123456789abcdef"
-
+from tests.keys.commands import as_json, failed, ran, run
+from tests.keys.stores import LEGACY
+from tests.support.spoilt import garbage
 
 pytestmark = pytest.mark.usefixtures("data_dir")
+
+RIGHTS = ("models", "endpoints")
+MADE = ["id", "key", "name", *RIGHTS, "limits", "user_header", "expires_at"]
+HEADINGS = ["id", "name", "status", *RIGHTS, "created", "expires", "limits"]
+TIMES = ("created_at", "expires_at", "revoked_at")
+FIELDS = ["id", "name", "status", *RIGHTS, "limits", "user_header", *TIMES]
 
 
 def is_known(data_dir: Path, text: str) -> bool:
@@ -37,16 +43,7 @@ def test_create_as_json() -> None:
     made = as_json(
         "create", "ci", "--models", "llama3*,m1", "--models", "m1", "--endpoints", "read"
     )
-    assert list(made) == [
-        "id",
-        "key",
-        "name",
-        "models",
-        "endpoints",
-        "limits",
-        "user_header",
-        "expires_at",
-    ]
+    assert list(made) == MADE
     assert made["key"].startswith(f"ogw_{made['id']}_")
     assert (made["name"], made["models"], made["endpoints"], made["expires_at"]) == (
         "ci",
@@ -58,12 +55,10 @@ def test_create_as_json() -> None:
 
 
 def test_a_key_may_name_the_header_that_says_who_asks() -> None:
-    """The header's case does not matter; it can be removed; one that holds a secret is refused."""
+    """The header's case does not matter, and it can be removed."""
     made = as_json("create", "webui", "--user-header", "X-OpenWebUI-User-Email")
     assert made["user_header"] == "x-openwebui-user-email"
     assert as_json("update", "webui", "--user-header", "none")["user_header"] is None
-    for name in ("Authorization", "x-api-key", "cookie", "a b", "a\x1b", ""):
-        assert run("create", "other", "--user-header", name).exit_code == 2
 
 
 def test_an_expiry_is_a_duration() -> None:
@@ -78,16 +73,7 @@ def test_an_expiry_is_a_duration() -> None:
 
 def test_list_is_a_plain_table_without_a_terminal() -> None:
     """Each key is one line, oldest first, with columns separated by blanks."""
-    assert ran("list").split() == [
-        "id",
-        "name",
-        "status",
-        "models",
-        "endpoints",
-        "created",
-        "expires",
-        "limits",
-    ]
+    assert ran("list").split() == HEADINGS
     key_id = as_json("create", "ci", "--models", "m1")["id"]
     ran("create", "[red]")
     ran("revoke", "[red]")
@@ -101,28 +87,16 @@ def test_list_as_json() -> None:
     assert as_json("list") == []
     ran("create", "ci")
     (listed,) = as_json("list")
-    assert list(listed) == [
-        "id",
-        "name",
-        "status",
-        "models",
-        "endpoints",
-        "limits",
-        "user_header",
-        "created_at",
-        "expires_at",
-        "revoked_at",
-    ]
+    assert list(listed) == FIELDS
     assert as_json("show", "ci") == {**listed, "usage": None}
 
 
 def test_update_changes_what_is_given() -> None:
-    """Other attributes stay, and an empty update is a usage error."""
+    """Other attributes stay."""
     before = as_json("create", "ci", "--models", "m1")
     after = as_json("update", "ci", "--name", "cd", "--endpoints", "read,manage")
     assert (after["id"], after["name"], after["models"]) == (before["id"], "cd", ["m1"])
     assert after["endpoints"] == ["read", "manage"]
-    assert run("update", "cd").exit_code == 2
 
 
 def test_rotate_prints_the_new_key(data_dir: Path) -> None:
@@ -155,60 +129,56 @@ def test_a_revoked_key_is_deleted() -> None:
     assert as_json("list") == []
 
 
+UNKNOWN = "gatewayctl keys: no key 'nobody'"
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "code", "stderr"),
     [
-        (["show", "takne"], "no key 'takne' (did you mean taken?): `gatewayctl keys list`"),
-        (["delete", "takne"], "no key 'takne' (did you mean taken?)"),
-        (["delete", "taken", "--yes"], "key "),
-        (["show", "nobody"], "no key 'nobody': `gatewayctl keys list` shows them"),
-        (["revoke", "nobody"], "no key 'nobody'"),
-        (["rotate", "nobody"], "no key 'nobody'"),
-        (["update", "nobody", "--name", "x"], "no key 'nobody'"),
-        (["show", "' OR '1'='1"], "no key"),
-        (["create", "taken"], "name 'taken' is taken by key "),
-        (["import", "missing.csv"], "missing.csv: No such file or directory"),
+        ("show takne", 1, "no key 'takne' (did you mean taken?): `gatewayctl keys list`"),
+        ("delete takne", 1, "no key 'takne' (did you mean taken?)"),
+        ("delete taken --yes", 1, "gatewayctl keys: key "),
+        ("show nobody", 1, f"{UNKNOWN}: `gatewayctl keys list` shows them"),
+        ("revoke nobody", 1, UNKNOWN),
+        ("rotate nobody", 1, UNKNOWN),
+        ("update nobody --name x", 1, UNKNOWN),
+        ("update nobody --concurrent 1", 1, UNKNOWN),
+        ("show \"' OR '1'='1\"", 1, "gatewayctl keys: no key"),
+        ("create taken", 1, "gatewayctl keys: name 'taken' is taken by key "),
+        ("import missing.csv", 1, "gatewayctl keys: missing.csv: No such file or directory"),
+        ("create", 2, "Missing argument"),
+        ("create ''", 2, "1 to 100 visible characters"),
+        ("create x --endpoints inferense", 2, "inference, embeddings, read, manage"),
+        ("create x --models ''", 2, "at least one model pattern"),
+        ("create x --models 'a b'", 2, "neither a model name nor a pattern"),
+        ("create x --expires 90", 2, "is not a duration"),
+        ("create x --expires 0d", 2, "longer than 0s"),
+        ("rotate x --grace -1h", 2, "is not a duration"),
+        ("create x --config missing.toml", 2, "missing.toml"),
+        ("create x --requests-per-hour 5", 2, "No such option"),
+        ("update taken", 2, ""),
+        *(
+            (f"create x --user-header {name}", 2, "")
+            for name in ("Authorization", "x-api-key", "cookie", "'a b'", "'a\x1b'", "''")
+        ),
     ],
 )
-def test_what_the_store_refuses_is_exit_code_1(arguments: list[str], message: str) -> None:
-    """One line on stderr, nothing on stdout."""
+def test_a_refused_command_says_why(arguments: str, code: int, stderr: str) -> None:
+    """stdout is empty, stderr names the fault or the valid forms, and no key changes."""
     ran("create", "taken")
-    result = run(*arguments)
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.splitlines()[-1].startswith(f"gatewayctl keys: {message}")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["create"], "Missing argument"),
-        (["create", ""], "1 to 100 visible characters"),
-        (["create", "x", "--endpoints", "inferense"], "inference, embeddings, read, manage"),
-        (["create", "x", "--models", ""], "at least one model pattern"),
-        (["create", "x", "--models", "a b"], "neither a model name nor a pattern"),
-        (["create", "x", "--expires", "90"], "is not a duration"),
-        (["create", "x", "--expires", "0d"], "longer than 0s"),
-        (["rotate", "x", "--grace", "-1h"], "is not a duration"),
-        (["create", "x", "--config", "missing.toml"], "missing.toml"),
-        (["create", "x", "--requests-per-hour", "5"], "No such option"),
-    ],
-)
-def test_a_wrong_command_line_is_exit_code_2(arguments: list[str], message: str) -> None:
-    """The message names the valid forms, and no key is made."""
-    result = run(*arguments)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert message in result.stderr
-    assert as_json("list") == []
+    before = as_json("list")
+    result = run(*shlex.split(arguments))
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert stderr in (result.stderr.splitlines()[-1] if code == 1 else result.stderr)
+    assert as_json("list") == before
 
 
 def test_a_store_that_cannot_be_used_is_exit_code_1(data_dir: Path) -> None:
     """The line names the file and its fault."""
     data_dir.mkdir()
-    (data_dir / "keys.db").write_bytes(b"garbage" * 1000)
-    result = run("list")
-    assert result.exit_code == 1
+    garbage(data_dir / "keys.db")
     path = data_dir / "keys.db"
-    assert result.stderr.splitlines()[-1] == f"gatewayctl keys: {path}: file is not a database"
+    assert failed("list") == f"gatewayctl keys: {path}: file is not a database"
 
 
 @pytest.mark.parametrize("source", ["file", "stdin"])
@@ -243,6 +213,5 @@ def test_an_import_with_a_problem_takes_in_nothing() -> None:
 
 def test_a_file_that_is_no_text_is_refused() -> None:
     """Bytes that are not UTF-8 give one line, not a trace."""
-    result = run("import", "-", stdin=b"legacy,\xff\xfe" + LEGACY.encode())
-    assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1] == "gatewayctl keys: - is not UTF-8 text"
+    sent = b"legacy,\xff\xfe" + LEGACY.encode()
+    assert failed("import", "-", stdin=sent) == "gatewayctl keys: - is not UTF-8 text"

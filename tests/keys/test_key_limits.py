@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import anyio
 import attrs
 import pytest
-import trio.testing
 
 from ollama_gateway.keys.key import APIKey, KeyLimits, WrongValue
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from tests.keys.looking import looking
+from tests.keys.looking import Look
+
+pytestmark = pytest.mark.virtual_time
 
 NAMES = [field.name for field in attrs.fields(KeyLimits)]
 
@@ -47,12 +47,11 @@ def test_a_wrong_limit_is_refused(name: str, value: object) -> None:
 
 
 async def test_a_changed_limit_takes_effect_within_a_second(
-    path: Path, command: SQLiteKeys, autojump_clock: trio.testing.MockClock
+    look: Look, command: SQLiteKeys
 ) -> None:
     """Changed limits of a cached key take effect as fast as changed rights."""
     _, text = command.create("ci", limits=KeyLimits(requests_per_minute=60))
-    async with looking(path) as look:
-        assert (await look.cache.identify(text)).limits.requests_per_minute == 60
-        command.update("ci", limits=KeyLimits(requests_per_minute=1))
-        await anyio.sleep(1)
-        assert (await look.cache.identify(text)).limits.requests_per_minute == 1
+    assert (await look.cache.identify(text)).limits.requests_per_minute == 60
+    command.update("ci", limits=KeyLimits(requests_per_minute=1))
+    await anyio.sleep(1)
+    assert (await look.cache.identify(text)).limits.requests_per_minute == 1

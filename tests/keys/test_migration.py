@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 
 from ollama_gateway.keys.key import APIKey, KeyLimits, StoreError, digest_of
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from tests.support.patience import PATIENCE
+from tests.support.threads import at_once
 
 VERSION_1 = """
 PRAGMA journal_mode = WAL;
@@ -141,23 +140,13 @@ def test_a_slower_migration_finds_the_work_done(old: Path, monkeypatch: pytest.M
 
 def test_an_old_file_may_be_opened_by_many_at_once(old: Path) -> None:
     """One of several processes migrates; all work and find every key."""
-    ready = threading.Barrier(8)
-    outcomes: list[object] = []
 
-    def open_and_create(number: int) -> None:
-        ready.wait(timeout=PATIENCE)
-        try:
-            with closing(SQLiteKeys(old)) as store:
-                made, _ = store.create(f"key-{number}", limits=KeyLimits(number))
-                outcomes.append((made.name, store.get("ci").id))
-        except StoreError as error:
-            outcomes.append(error)
+    def open_and_create(number: int) -> tuple[str, str]:
+        with closing(SQLiteKeys(old)) as store:
+            made, _ = store.create(f"key-{number}", limits=KeyLimits(number))
+            return made.name, store.get("ci").id
 
-    threads = [threading.Thread(target=open_and_create, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    outcomes = at_once((partial(open_and_create, n) for n in range(8)), StoreError)
     assert sorted(map(str, outcomes)) == [str((f"key-{n}", "aaaaaaaa")) for n in range(8)]
 
 

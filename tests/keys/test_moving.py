@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,10 +12,7 @@ from ollama_gateway.keys.key import KeyLimits, KeyRefused
 from ollama_gateway.keys.sql import KeyStore
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.keys.store import ImportedKey, MergedKeys
-from tests.keys.stores import START, WallClock, found
-
-HOUR = timedelta(hours=1)
-LEGACY = "sk-legacy-0123456789abcdef"
+from tests.keys.stores import HOUR, LEGACY, START, WallClock, found
 
 
 @pytest.fixture

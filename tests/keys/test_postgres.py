@@ -18,13 +18,13 @@ from ollama_gateway.keys.store import ImportedKey
 from ollama_gateway.storage.database import Timeouts
 from ollama_gateway.storage.postgres import Database
 from tests.keys.stores import found
-from tests.support.postgres_server import PostgresServer, private_postgres
+from tests.support.postgres_server import PostgresServer
 
-GATEWAY = "GRANT SELECT ON gateway_keys, gateway_key_secrets, gateway_migrations TO gateway"
+GATEWAY = "SELECT ON gateway_keys, gateway_key_secrets, gateway_migrations"
 OPERATOR = (
-    "GRANT SELECT ON gateway_migrations TO operator;"
-    " GRANT SELECT, INSERT, UPDATE ON gateway_keys TO operator;"
-    " GRANT SELECT, INSERT, UPDATE, DELETE ON gateway_key_secrets TO operator"
+    "SELECT ON gateway_migrations",
+    "SELECT, INSERT, UPDATE ON gateway_keys",
+    "SELECT, INSERT, UPDATE, DELETE ON gateway_key_secrets",
 )
 """What docs/operate/configuration.md says that each role needs."""
 
@@ -40,20 +40,6 @@ def keys(database_url: str) -> Iterator[PostgresKeys]:
 def name(database_url: str) -> str:
     """That database's name."""
     return database_url.rpartition("/")[2]
-
-
-@pytest.fixture
-def own_server() -> Iterator[PostgresServer]:
-    """A server that the test may stop."""
-    with private_postgres() as server:
-        server.make_template()
-        yield server
-
-
-def make_role(server: PostgresServer, role: str) -> None:
-    """A role that may log in, and nothing else."""
-    if not server.execute(f"SELECT 1 FROM pg_roles WHERE rolname = '{role}'"):  # noqa: S608
-        server.execute(f"CREATE ROLE {role} LOGIN")
 
 
 async def status(cache: KeyCache, text: str) -> int:
@@ -76,9 +62,8 @@ def test_a_gateway_may_be_given_a_role_that_only_reads(
 ) -> None:
     """It finds keys and checks the schema; the refusal of a change names its rights."""
     key, text = keys.create("ci")
-    make_role(postgres, "gateway")
-    postgres.execute(GATEWAY, name)
-    with closing(PostgresKeys(Database(postgres.socket_url_of(name, "gateway")))) as reader:
+    url = postgres.make_role("gateway", name, GATEWAY)
+    with closing(PostgresKeys(Database(url))) as reader:
         reader.check()
         assert found(reader, text) == [key]
         assert reader.count_active() == 1
@@ -90,9 +75,8 @@ def test_an_operator_needs_no_more_than_is_written_down(
     postgres: PostgresServer, name: str
 ) -> None:
     """Every command works with the rights that the documentation lists, none on the schema."""
-    make_role(postgres, "operator")
-    postgres.execute(OPERATOR, name)
-    with closing(PostgresKeys(Database(postgres.socket_url_of(name, "operator")))) as operator:
+    url = postgres.make_role("operator", name, *OPERATOR)
+    with closing(PostgresKeys(Database(url))) as operator:
         operator.check()
         _, first = operator.create("ci")
         operator.update("ci", name="cd")
@@ -182,36 +166,36 @@ def test_somebody_who_holds_the_lock_holds_up_changes_alone(
         assert other.create("cd")[0].name == "cd"
 
 
-async def test_an_outage_refuses_nobody_who_is_known(own_server: PostgresServer) -> None:
+async def test_an_outage_refuses_nobody_who_is_known(own_postgres: PostgresServer) -> None:
     """Known keys work, unknown ones get 503, never 401; with the server, everything is back."""
-    location = PostgresLocation(own_server.url_of("migrated"))
+    location = PostgresLocation(own_postgres.url_of("migrated"))
     with closing(location.open()) as store:
         _, known = store.create("known")
         _, unknown = store.create("unknown")
     async with open_keys(location) as cache:
         assert await status(cache, known) == 200
-        own_server.stop()
+        own_postgres.stop()
         forget_freshness(cache)
         assert [await status(cache, text) for text in (known, unknown)] == [200, 503]
         assert cache.statistics().store_failing
         assert cache.statistics().usable == 1
         assert await status(cache, "ogw_x") == 401
-        own_server.start()
+        own_postgres.start()
         assert [await status(cache, text) for text in (unknown, known)] == [200, 200]
         assert await status(cache, generate().text) == 401
         assert not cache.statistics().store_failing
 
 
-async def test_a_restart_between_two_look_ups_is_not_noticed(own_server: PostgresServer) -> None:
+async def test_a_restart_between_two_look_ups_is_not_noticed(own_postgres: PostgresServer) -> None:
     """A connection that died while idle causes no 503."""
-    location = PostgresLocation(own_server.url_of("migrated"))
+    location = PostgresLocation(own_postgres.url_of("migrated"))
     with closing(location.open()) as store:
         texts = [store.create(f"key-{n}")[1] for n in range(3)]
     async with open_keys(location) as cache:
         assert await status(cache, texts[0]) == 200
-        own_server.restart()
+        own_postgres.restart()
         assert await status(cache, texts[1]) == 200
-        own_server.execute(
+        own_postgres.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE application_name = 'ollama-gateway'"
         )

@@ -11,14 +11,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from typer.testing import CliRunner, Result
 
-from ollama_gateway.cli.main import app
 from ollama_gateway.keys.key import digest_of
 from ollama_gateway.keys.postgres import PostgresKeys
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.storage.migrations import migrations
 from ollama_gateway.storage.postgres import Database
+from tests.keys.stores import LEGACY
+from tests.support.commands import as_json, failed, ran, run
 from tests.support.postgres_server import PostgresServer
 
 SECRET = "hush-0123456789"
@@ -26,7 +26,6 @@ ENCODE = (
     "cannot be read unambiguously: percent-encode the password and the user"
     " (@ is %40, / is %2F, # is %23, ? is %3F, % is %25, a blank is %20)"
 )
-LEGACY = "sk-legacy-0123456789abcdef"
 NEWEST = len(migrations())
 
 
@@ -52,25 +51,6 @@ def empty(postgres: PostgresServer, use: Callable[[str], None]) -> Iterator[str]
         yield name
 
 
-def run(*arguments: str, stdin: str = "") -> Result:
-    """Run `gatewayctl`."""
-    return CliRunner().invoke(app, arguments, input=stdin)
-
-
-def ran(*arguments: str, stdin: str = "") -> str:
-    """Run a command that succeeds; return its output."""
-    result = run(*arguments, stdin=stdin)
-    assert (result.exit_code, result.exception) == (0, None), result.stderr
-    return result.stdout
-
-
-def failed(*arguments: str, code: int = 1) -> str:
-    """The last line of a command that fails; it prints nothing else."""
-    result = run(*arguments)
-    assert (result.exit_code, result.stdout) == (code, "")
-    return result.stderr.splitlines()[-1]
-
-
 def not_served() -> str:
     """Return the reason that `serve` logs for not starting."""
     return str(json.loads(failed("serve"))["reason"])
@@ -84,11 +64,11 @@ def test_every_command_works_in_the_database(keys: PostgresKeys, data_dir: Path)
     key = keys.get("ci")
     assert list(keys.find([digest_of(made.stdout.strip())])) == [key]
     ran("keys", "update", "ci", "--name", "cd", "--expires", "90d")
-    text = json.loads(ran("keys", "rotate", "cd", "--grace", "1h", "--json"))["key"]
+    text = as_json("keys", "rotate", "cd", "--grace", "1h")["key"]
     assert list(keys.find([digest_of(text)])) == [keys.get("cd")]
     ran("keys", "import", "-", stdin=f"legacy,{LEGACY}\n")
-    assert [row["name"] for row in json.loads(ran("keys", "list", "--json"))] == ["cd", "legacy"]
-    assert json.loads(ran("keys", "show", "cd", "--json"))["limits"]["requests_per_minute"] == 60
+    assert [row["name"] for row in as_json("keys", "list")] == ["cd", "legacy"]
+    assert as_json("keys", "show", "cd")["limits"]["requests_per_minute"] == 60
     ran("keys", "revoke", key.id)
     assert keys.get("cd").revoked_at is not None
     assert failed("keys", "show", "ci").startswith("gatewayctl keys: no key 'ci'")
@@ -145,17 +125,17 @@ def test_migrate_shows_what_it_did(empty: str) -> None:
     assert first[0] == "applied 0001_keys"
     assert first[-1] == f"the schema is version {NEWEST}"
     assert ran("db", "migrate") == f"the schema is version {NEWEST} already\n"
-    assert json.loads(ran("keys", "list", "--json")) == []
+    assert as_json("keys", "list") == []
 
 
 def test_migrate_as_json(empty: str) -> None:
     """The output has the version, the applied steps, and the months made for the audit log."""
     steps = [{"version": step.version, "name": step.name} for step in migrations()]
-    first = json.loads(ran("db", "migrate", "--json"))
+    first = as_json("db", "migrate")
     assert (first["version"], first["applied"]) == (NEWEST, steps)
     assert [name[:14] for name in first["partitions"]] == ["gateway_audit_"] * 3
     again = {"version": NEWEST, "applied": [], "partitions": []}
-    assert json.loads(ran("db", "migrate", "--json")) == again
+    assert as_json("db", "migrate") == again
 
 
 def test_migrate_waits_for_no_reader(keys: PostgresKeys, database_url: str) -> None:
@@ -178,7 +158,7 @@ def test_migrate_goes_on_when_the_reader_has_ended(keys: PostgresKeys, database_
         reader.execute("SELECT count(*) FROM gateway_audit").fetchone()
         ending = threading.Thread(target=end_when_waited_for, args=(reader, database_url))
         ending.start()
-        made = json.loads(ran("db", "migrate", "--json"))["partitions"]
+        made = as_json("db", "migrate")["partitions"]
         ending.join()
 
     assert len(made) == 3
@@ -234,7 +214,7 @@ def test_import_local_brings_the_keys(keys: PostgresKeys, data_dir: Path) -> Non
         assert ran("db", "import-local") == "added 0 keys, 2 were already there\n"
         other, _ = local.create("other")
         local.revoke("ci")
-        told = json.loads(ran("db", "import-local", "--json"))
+        told = as_json("db", "import-local")
         assert (told["added"], told["revoked"], told["different"]) == ([other.id], [key.id], [])
         assert len(told["same"]) == 1
         local.update("other", models=("m1",))

@@ -4,9 +4,9 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -14,7 +14,8 @@ import pytest
 
 from ollama_gateway.keys.key import StoreError, digest_of
 from ollama_gateway.keys.sqlite import KEYS_FORMAT, SQLiteKeys
-from tests.support.patience import PATIENCE
+from tests.support.spoilt import a_directory, executed, garbage
+from tests.support.threads import at_once
 
 
 def test_only_the_owner_may_read_the_store(tmp_path: Path) -> None:
@@ -38,22 +39,12 @@ def test_no_file_holds_a_key(tmp_path: Path) -> None:
 
 def test_the_store_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
     """One of several processes makes the tables, and all of them work."""
-    ready = threading.Barrier(8)
-    outcomes: list[object] = []
 
-    def open_and_create(number: int) -> None:
-        ready.wait(timeout=PATIENCE)
-        try:
-            with closing(SQLiteKeys(tmp_path / "data" / "keys.db")) as store:
-                outcomes.append(store.create(f"key-{number}")[0].name)
-        except StoreError as error:
-            outcomes.append(error)
+    def open_and_create(number: int) -> str:
+        with closing(SQLiteKeys(tmp_path / "data" / "keys.db")) as store:
+            return store.create(f"key-{number}")[0].name
 
-    threads = [threading.Thread(target=open_and_create, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    outcomes = at_once((partial(open_and_create, n) for n in range(8)), StoreError)
     assert sorted(map(str, outcomes)) == [f"key-{n}" for n in range(8)]
 
 
@@ -93,35 +84,16 @@ def test_opening_a_store_drops_no_lock_of_this_process(tmp_path: Path) -> None:
     assert not log.exists()
 
 
-def a_directory(path: Path) -> None:
-    """Put a directory where the file belongs."""
-    path.mkdir()
-
-
-def garbage(path: Path) -> None:
-    """Put something else there."""
-    path.write_bytes(b"this is not a database, and long enough to be sure of it" * 100)
-
-
-def a_newer_schema(path: Path) -> None:
-    """Put a file of a newer schema there."""
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 4")
-
-
-def somebody_elses(path: Path) -> None:
-    """Put a database with other tables there."""
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE keys (fits INTEGER)")
-
-
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (a_directory, "not a file"),
         (garbage, "file is not a database"),
-        (a_newer_schema, r"newer version \(schema 4, this one knows 3\): upgrade"),
-        (somebody_elses, "table keys already exists"),
+        (
+            executed("PRAGMA user_version = 4"),
+            r"newer version \(schema 4, this one knows 3\): upgrade",
+        ),
+        (executed("CREATE TABLE keys (fits INTEGER)"), "table keys already exists"),
     ],
 )
 def test_what_is_no_store_is_one_clear_line(

@@ -16,10 +16,7 @@ from ollama_gateway.keys.key import (
 )
 from ollama_gateway.keys.sql import KeyStore
 from ollama_gateway.keys.store import ImportedKey
-from tests.keys.stores import START, WallClock, found
-
-HOUR = timedelta(hours=1)
-LEGACY = "sk-legacy-0123456789abcdef"
+from tests.keys.stores import HOUR, LEGACY, START, WallClock, found
 
 
 def test_a_created_key_is_found_by_its_text(store: KeyStore) -> None:

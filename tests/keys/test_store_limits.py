@@ -8,9 +8,7 @@ import pytest
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.keys.sql import KeyStore
 from ollama_gateway.keys.store import ImportedKey
-from tests.keys.stores import found
-
-LEGACY = "sk-legacy-0123456789abcdef"
+from tests.keys.stores import LEGACY, found
 
 
 @pytest.mark.parametrize(

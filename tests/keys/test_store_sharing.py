@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -12,32 +10,10 @@ import pytest
 from ollama_gateway.keys.key import KeyRefused, WrongValue
 from ollama_gateway.keys.sql import KeyStore
 from ollama_gateway.keys.store import ImportedKey
-from tests.keys.stores import found
-from tests.support.patience import PATIENCE
+from tests.keys.stores import HOUR, LEGACY, found
+from tests.support.threads import at_once
 
 Open = Callable[[], KeyStore]
-LEGACY = "sk-legacy-0123456789abcdef"
-
-
-def all_at_once(uses: list[Callable[[], object]]) -> list[object]:
-    """Start all at once; return each one's result or refusal."""
-    ready = threading.Barrier(len(uses))
-    outcomes: list[object] = []
-
-    def run(use: Callable[[], object]) -> None:
-        ready.wait(timeout=PATIENCE)
-        try:
-            outcomes.append(use())
-        except KeyRefused as error:
-            outcomes.append(error)
-
-    threads = [threading.Thread(target=run, args=(use,)) for use in uses]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(outcomes) == len(uses)
-    return outcomes
 
 
 def test_keys_outlive_the_one_who_made_them(reopen: Open) -> None:
@@ -61,7 +37,7 @@ def test_a_change_is_seen_by_others_at_once(reopen: Open) -> None:
 def test_of_many_that_want_a_name_one_has_it(reopen: Open) -> None:
     """The others are refused by the rule, not by a store error."""
     stores = [reopen() for _ in range(6)]
-    outcomes = all_at_once([partial(store.create, "ci") for store in stores])
+    outcomes = at_once([partial(store.create, "ci") for store in stores], KeyRefused)
     refused = [outcome for outcome in outcomes if isinstance(outcome, KeyRefused)]
     assert len(refused) == 5
     assert all("name 'ci' is taken by key" in str(error) for error in refused)
@@ -71,7 +47,7 @@ def test_of_many_that_want_a_name_one_has_it(reopen: Open) -> None:
 def test_of_many_that_import_a_file_one_does(reopen: Open) -> None:
     """One imports all of it, and the others are refused line by line."""
     entries = [ImportedKey(f"legacy-{n}", f"{LEGACY}-{n}", n) for n in range(1, 6)]
-    outcomes = all_at_once([partial(reopen().add_imported, entries) for _ in range(4)])
+    outcomes = at_once([partial(reopen().add_imported, entries) for _ in range(4)], KeyRefused)
     refused = [str(outcome) for outcome in outcomes if isinstance(outcome, KeyRefused)]
     assert [len(lines.splitlines()) for lines in refused] == [10] * 3
     assert len(reopen().list()) == 5
@@ -81,8 +57,7 @@ def test_many_changes_of_one_key_all_count(reopen: Open) -> None:
     """Concurrent rotations with grace leave every text working: none was overwritten."""
     store = reopen()
     _, first = store.create("ci")
-    hour = timedelta(hours=1)
-    outcomes = all_at_once([partial(reopen().rotate, "ci", hour) for _ in range(5)])
+    outcomes = at_once([partial(reopen().rotate, "ci", HOUR) for _ in range(5)], KeyRefused)
     texts = [outcome[1] for outcome in outcomes if isinstance(outcome, tuple)]
     assert found(store, first, *texts) == [store.get("ci")] * 6
 

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from typer.testing import CliRunner, Result
 
-from ollama_gateway.cli.main import app
 from ollama_gateway.ledger.document import document_of, intent_of, to_text
 from ollama_gateway.ledger.journal import Journal, JournalEntry, first_records
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.ledger.read.journals import Journals, TimeRange, merged
 from ollama_gateway.ledger.read.records import StoredRecord
 from tests.ledger.records import BEGAN, journal, record
+from tests.support.commands import run
 
 ALL = TimeRange()
 ESCAPE = "\x1b[31mred\x1b[0m\n[bold]\u202e\x9b2J"
@@ -54,12 +53,17 @@ def still_open(directory: Path, *entries: JournalEntry) -> Journal:
     return opened
 
 
+def move(opened: Journal, table: AuditTable, count: int = 2**31) -> None:
+    """Move the oldest records of a journal to PostgreSQL."""
+    if records := first_records(opened.path, count):
+        table.store(opened.identity, records)
+        opened.drop(records[-1])
+
+
 def moved(path: Path, url: str, count: int = 2**31) -> None:
     """Move the oldest records of an unowned journal to PostgreSQL."""
     with closing(journal(path)) as opened, closing(AuditTable(url)) as table:
-        if records := first_records(path, count):
-            table.store(opened.identity, records)
-            opened.drop(records[-1])
+        move(opened, table, count)
 
 
 def changed(path: Path, statement: str, *values: object) -> None:
@@ -85,11 +89,6 @@ def all_ids(
 ) -> list[str]:
     """Return the ids of all recorded requests, in order."""
     return [record.request_id for record in all_records(directory, faults, time_range)]
-
-
-def run(*arguments: str) -> Result:
-    """Run `gatewayctl ...` in this process."""
-    return CliRunner().invoke(app, arguments)
 
 
 def ran(*arguments: str) -> str:

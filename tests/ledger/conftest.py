@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.ledger.records import KEY
+from tests.support.commands import alone
 
 
 @pytest.fixture
@@ -12,13 +13,8 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Set an empty data directory and the chain's key, through the environment."""
     directory = tmp_path / "data"
     directory.mkdir()
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "gateway.toml").touch()
-    monkeypatch.delenv("GATEWAY_CONFIG", raising=False)
-    monkeypatch.setenv("GATEWAY_STORAGE_DATA_DIR", str(directory))
+    alone(monkeypatch, tmp_path, directory)
     monkeypatch.setenv("GATEWAY_AUDIT_CHAIN_KEY", KEY.decode())
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "200")
     return directory
 
 

@@ -24,11 +24,12 @@ from tests.ledger.audit_logs import (
     ids_of,
     listed,
     ran,
-    run,
     still_open,
     written,
 )
 from tests.ledger.records import BEGAN
+from tests.support.commands import run
+from tests.support.spoilt import GARBAGE
 
 FIELDS = (
     *("request_id", "started_at", "key_id", "key_name", "end_user", "client", "endpoint"),
@@ -164,7 +165,7 @@ def test_following_goes_on_until_it_is_stopped(
 def test_a_broken_journal_is_exit_1_and_the_others_are_listed(data_dir: Path) -> None:
     """One line on stderr names the broken journal."""
     written(data_dir, [], [ended("a")])
-    (data_dir / "journal-0.db").write_bytes(b"\xff" * 5000)
+    (data_dir / "journal-0.db").write_bytes(GARBAGE)
 
     result = run("audit", "list", "--json", "--limit", "9")
 

@@ -23,8 +23,9 @@ from ollama_gateway.ledger.writer import JournalWriter, write_journal
 from ollama_gateway.services import SHORTEST_PAUSE, running
 from ollama_gateway.storage.batcher import in_thread
 from tests.ledger.records import KEY, final, ids, intent, journal, record
-from tests.support.patience import PATIENCE
-from tests.support.postgres_server import PostgresServer, private_postgres
+from tests.support.patience import until
+from tests.support.postgres_server import PostgresServer
+from tests.support.spoilt import GARBAGE
 
 T = TypeVar("T")
 
@@ -60,13 +61,6 @@ class Machine:
         """Wait until all records have moved; return the ids of those in PostgreSQL."""
         await until(lambda: self.is_moved)
         return self.arrived()
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    """Wait for a condition; fails if it does not become true."""
-    with anyio.fail_after(PATIENCE):
-        while not is_so():  # noqa: ASYNC110 - another process changes it
-            await anyio.sleep(0.01)
 
 
 @asynccontextmanager
@@ -127,38 +121,38 @@ async def test_journals_of_processes_that_have_ended_are_moved_too(
         assert ids(living.path) == ["lives"]
 
 
-async def test_an_outage_costs_nothing_but_time(tmp_path: Path) -> None:
+async def test_an_outage_costs_nothing_but_time(
+    own_postgres: PostgresServer, tmp_path: Path
+) -> None:
     """Records are still written; when PostgreSQL is back all of them move, each once."""
-    with private_postgres() as server:
-        server.make_template()
-        async with machine(tmp_path, server.url_of("migrated")) as one:
-            one.add("before")
-            await one.moved()
-            await anyio.to_thread.run_sync(server.stop)
-            one.add(*names("during", 50))
-            await until(lambda: one.flusher.failure is not None and not one.writer.records_waiting)
-            assert ids(one.writer.journal.path) == names("during", 50)
-            await anyio.to_thread.run_sync(server.start)
-            one.add("after")
+    async with machine(tmp_path, own_postgres.url_of("migrated")) as one:
+        one.add("before")
+        await one.moved()
+        await anyio.to_thread.run_sync(own_postgres.stop)
+        one.add(*names("during", 50))
+        await until(lambda: one.flusher.failure is not None and not one.writer.records_waiting)
+        assert ids(one.writer.journal.path) == names("during", 50)
+        await anyio.to_thread.run_sync(own_postgres.start)
+        one.add("after")
 
-            assert await one.moved() == ["before", *names("during", 50), "after"]
-            await until(lambda: one.flusher.failure is None)
+        assert await one.moved() == ["before", *names("during", 50), "after"]
+        await until(lambda: one.flusher.failure is None)
 
 
-async def test_a_database_that_hangs_delays_nothing(tmp_path: Path) -> None:
+async def test_a_database_that_hangs_delays_nothing(
+    own_postgres: PostgresServer, tmp_path: Path
+) -> None:
     """Neither writers nor the end of the process wait for it."""
-    with private_postgres() as server:
-        server.make_template()
-        async with machine(tmp_path, server.url_of("migrated")) as one:
-            one.add("before")
-            await one.moved()
-            server.hang()
-            one.add(*names("during", 50))
-            await until(lambda: not one.writer.records_waiting)
-            assert ids(one.writer.journal.path)[-1] == "during49"
-            server.resume()
+    async with machine(tmp_path, own_postgres.url_of("migrated")) as one:
+        one.add("before")
+        await one.moved()
+        own_postgres.hang()
+        one.add(*names("during", 50))
+        await until(lambda: not one.writer.records_waiting)
+        assert ids(one.writer.journal.path)[-1] == "during49"
+        own_postgres.resume()
 
-            assert await one.moved() == ["before", *names("during", 50)]
+        assert await one.moved() == ["before", *names("during", 50)]
 
 
 @pytest.mark.parametrize("lock", ["ACCESS EXCLUSIVE", "EXCLUSIVE"])
@@ -222,7 +216,7 @@ async def test_a_journal_that_cannot_be_read_holds_up_no_other(
     if damaged.endswith(".lock"):
         (tmp_path / damaged).mkdir()
     else:
-        (tmp_path / damaged).write_bytes(b"no database, but long enough to be taken for one" * 99)
+        (tmp_path / damaged).write_bytes(GARBAGE)
     with structlog.testing.capture_logs() as lines:
         async with machine(tmp_path, database_url, pause=0.001) as one:
             one.add("mine")
@@ -240,9 +234,7 @@ async def test_a_journal_that_cannot_be_read_holds_up_no_other(
 
 async def test_it_holds_up_no_stop_either(tmp_path: Path, database_url: str) -> None:
     """The records of this process are in PostgreSQL when it has ended."""
-    (tmp_path / "journal-9.db").write_bytes(
-        b"no database, but long enough to be taken for one" * 99
-    )
+    (tmp_path / "journal-9.db").write_bytes(GARBAGE)
     settings = {"is_strict": False, "key": KEY, "keep": 400 * 86_400.0, "runner": in_thread}
     async with open_audit(tmp_path, database_url, **settings) as audit:  # type: ignore[arg-type]
         assert audit.flusher is not None

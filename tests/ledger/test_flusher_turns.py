@@ -16,7 +16,8 @@ from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.ledger.writer import JournalWriter
 from ollama_gateway.storage.batcher import in_thread
 from tests.ledger.records import KEY, final, ids, journal
-from tests.ledger.test_flusher import machine, until
+from tests.ledger.test_flusher import machine
+from tests.support.patience import until
 
 T = TypeVar("T")
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 from ollama_gateway.ledger.journal import Journal, JournalError
 from ollama_gateway.ledger.ownership import has_intents, own_journal, recover
 from tests.ledger.records import BEGAN, KEY, final, ids, intent, journal, stored
+from tests.support.spoilt import GARBAGE, a_directory, a_pipe, executed, garbage
 
 
 @pytest.fixture
@@ -119,7 +118,7 @@ def test_unowned_journals_are_recovered(tmp_path: Path) -> None:
 
 def test_a_broken_journal_does_not_keep_others_from_being_recovered(tmp_path: Path) -> None:
     """The broken one is named, and the next one is recovered."""
-    (tmp_path / "journal-0.db").write_bytes(b"no database, but long enough to be taken for one" * 9)
+    (tmp_path / "journal-0.db").write_bytes(GARBAGE)
     with closing(journal(tmp_path / "journal-1.db")) as dying:
         dying.commit([intent("dies")])
 
@@ -176,41 +175,19 @@ def test_a_full_disk_loses_nothing(path: Path) -> None:
     assert stored(path)[0].seq == count + 1
 
 
-def directory(path: Path) -> None:
-    """A directory in its place."""
-    path.mkdir()
-
-
-def pipe(path: Path) -> None:
-    """A pipe in its place."""
-    os.mkfifo(path)
-
-
-def garbage(path: Path) -> None:
-    """Garbage in its place."""
-    path.write_bytes(b"\xff" * 5000)
-
-
-def newer(path: Path) -> None:
-    """A newer schema version."""
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 99")
-
-
 def odd_intent(path: Path) -> None:
     """An intent that is no record."""
     journal(path).close()
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("INSERT INTO intents VALUES ('a', '[1')")
+    executed("INSERT INTO intents VALUES ('a', '[1')")(path)
 
 
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (directory, "not a file"),
-        (pipe, "not a file"),
+        (a_directory, "not a file"),
+        (a_pipe, "not a file"),
         (garbage, "file is not a database"),
-        (newer, "schema 99, this one knows 1"),
+        (executed("PRAGMA user_version = 99"), "schema 99, this one knows 1"),
         (odd_intent, "a row is not as this program writes it"),
     ],
 )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,16 @@ from ollama_gateway.ledger.retention import DAY
 from ollama_gateway.ledger.writer import JournalWriter, write_journal
 from ollama_gateway.services import running
 from ollama_gateway.storage.batcher import in_thread
-from ollama_gateway.storage.database import DatabaseError, Timeouts
+from ollama_gateway.storage.database import DatabaseError
 from tests.ledger.clocks import KEEP, NOW, Time, days_ago, entries
 from tests.ledger.records import KEY, ids, record
-from tests.ledger.test_flusher import until
+from tests.support.patience import until
+from tests.support.postgres_connection import UNHURRIED
 from tests.support.postgres_server import PostgresServer
+from tests.support.threads import at_once
 
 OLD = datetime.fromtimestamp(days_ago(100), UTC)
 """In an expired month."""
-UNHURRIED = Timeouts(statement=600, lock=600, idle=600)
 
 
 @attrs.define
@@ -197,24 +198,14 @@ async def test_records_move_while_a_reader_waits(
 
 def test_two_owners_at_once_are_no_error(database_url: str) -> None:
     """One of them makes a month, and the other one finds it."""
-    together, made, failed = threading.Barrier(4), list[str](), list[DatabaseError]()
+    with ExitStack() as stack:
+        tables = [stack.enter_context(closing(AuditTable(database_url, UNHURRIED))) for _ in "abcd"]
+        for table in tables:
+            table.now()  # connected
+        month = datetime(2026, 1, 15, tzinfo=UTC)
+        owners = [partial(table.make_partitions, month) for table in tables]
+        made = [name for found in at_once(owners, DatabaseError) for name in found]  # type: ignore[attr-defined]
 
-    def make() -> None:
-        with closing(AuditTable(database_url, UNHURRIED)) as table:
-            table.now()
-            together.wait(60)
-            try:
-                made.extend(table.make_partitions(datetime(2026, 1, 15, tzinfo=UTC)))
-            except DatabaseError as error:
-                failed.append(error)
-
-    owners = [threading.Thread(target=make) for _ in range(4)]
-    for owner in owners:
-        owner.start()
-    for owner in owners:
-        owner.join()
-
-    assert failed == []
     assert sorted(made) == [f"gateway_audit_2026_0{month}" for month in (1, 2, 3)]
 
 
@@ -260,10 +251,7 @@ def test_a_role_that_is_not_the_owner_is_logged_once(
 ) -> None:
     """That is logged once, as it is no failure."""
     database = database_url.rpartition("/")[2]
-    postgres.execute("DROP ROLE IF EXISTS adder")
-    postgres.execute("CREATE ROLE adder LOGIN PASSWORD 'p'")
-    postgres.execute("GRANT INSERT ON gateway_audit TO adder", database)
-    url = postgres.url_of(database, "adder", "p")
+    url = postgres.make_role("adder", database, "INSERT ON gateway_audit")
 
     async def look_twice() -> None:
         with (

@@ -124,11 +124,8 @@ def test_a_role_that_can_only_insert_is_enough(
 ) -> None:
     """It can read, change and drop nothing; the months need the owner."""
     database = database_url.rpartition("/")[2]
-    postgres.execute("DROP ROLE IF EXISTS writer")
-    postgres.execute("CREATE ROLE writer LOGIN PASSWORD 'p'")
-    postgres.execute(f"GRANT TEMPORARY ON DATABASE {database} TO writer")
-    postgres.execute("GRANT INSERT ON gateway_audit TO writer", database)
-    url = postgres.url_of(database, "writer", "p")
+    rights = (f"TEMPORARY ON DATABASE {database}", "INSERT ON gateway_audit")
+    url = postgres.make_role("writer", database, *rights)
     given = records(tmp_path / "journal-0.db", 1, 2)
     with closing(AuditTable(url)) as table:
         table.store("j", given)

@@ -14,8 +14,10 @@ import pytest
 
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.ledger.ownership import own_journal
-from tests.ledger.audit_logs import began, ended, ids_of, moved, ran, run, still_open, written
+from tests.ledger.audit_logs import began, ended, ids_of, moved, ran, still_open, written
 from tests.ledger.records import KEY, ids
+from tests.support.commands import run
+from tests.support.spoilt import GARBAGE
 
 AWAY = "postgresql://hush:hush-0123456789@127.0.0.1:1/x"
 
@@ -163,7 +165,7 @@ def test_import_local_brings_keys_and_records(data_dir: Path, shared: str) -> No
     with closing(SQLiteKeys(data_dir / "keys.db")) as local:
         local.create("ci")
     written(data_dir, [], [ended("a")])
-    (data_dir / "journal-0.db").write_bytes(b"\xff" * 5000)
+    (data_dir / "journal-0.db").write_bytes(GARBAGE)
 
     result = run("db", "import-local")
     assert result.exit_code == 1

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from tests.ledger.audit_logs import ended, listed, ran, run, written
+from tests.ledger.audit_logs import ended, listed, ran, written
+from tests.support.commands import run
 
 
 @pytest.mark.parametrize(

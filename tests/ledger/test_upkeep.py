@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 import attrs
+import pytest
 import structlog
 import structlog.testing
-import trio.testing
 
 from ollama_gateway import log_output
 from ollama_gateway.ledger.journal import Journal, JournalEntry
@@ -26,8 +26,9 @@ from ollama_gateway.storage.batcher import in_place
 from tests.ledger.clocks import KEEP, NOW, Time, days_ago, entries
 from tests.ledger.records import KEY, ids, journal, record
 from tests.support.patience import PATIENCE
+from tests.support.runners import Slow
 
-T = TypeVar("T")
+pytestmark = pytest.mark.virtual_time
 
 
 @asynccontextmanager
@@ -53,9 +54,7 @@ def told(lines: Sequence[Any], event: str) -> list[Any]:
     return [line for line in lines if line["event"] == event]
 
 
-async def test_old_records_are_dropped_and_logged(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_old_records_are_dropped_and_logged(tmp_path: Path) -> None:
     """That happens once an hour; a warning says how many, which, and by which clock."""
     path = written(tmp_path, entries("old", 2500, 40), entries("new", 3, 0.5))
     with structlog.testing.capture_logs() as lines:
@@ -72,9 +71,7 @@ async def test_old_records_are_dropped_and_logged(
     )
 
 
-async def test_a_clock_that_runs_ahead_drops_nothing(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_clock_that_runs_ahead_drops_nothing(tmp_path: Path) -> None:
     """It drops nothing after new requests either, nor from unowned journals."""
     time = Time(NOW + 500 * DAY)
     path = written(tmp_path, entries("today", 5, 0.1))
@@ -96,9 +93,7 @@ async def test_a_clock_that_runs_ahead_drops_nothing(
     assert not told(lines, "audit rows past their time dropped")
 
 
-async def test_a_gateway_that_was_off_for_long_goes_on_dropping(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_gateway_that_was_off_for_long_goes_on_dropping(tmp_path: Path) -> None:
     """It does so after six hours, with or without requests."""
     time = Time()
     path = written(tmp_path, entries("old", 5, 40))
@@ -111,9 +106,7 @@ async def test_a_gateway_that_was_off_for_long_goes_on_dropping(
         assert one.writer.journal.checkpoint.seq == 5
 
 
-async def test_an_unowned_journal_is_trimmed_by_turns(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_an_unowned_journal_is_trimmed_by_turns(tmp_path: Path) -> None:
     """All expired records go at once, a thousand a transaction; a warning names the journal."""
     with closing(journal(tmp_path / "journal-9.db")) as unowned:
         unowned.commit(entries("old", 2500, 40))
@@ -128,7 +121,7 @@ async def test_an_unowned_journal_is_trimmed_by_turns(
 
 
 async def test_a_journal_that_cannot_be_read_at_first_confirms_the_clock_later(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
+    tmp_path: Path,
 ) -> None:
     """Its records from before confirm the clock at the next look."""
     time = Time()
@@ -144,9 +137,7 @@ async def test_a_journal_that_cannot_be_read_at_first_confirms_the_clock_later(
     assert ids(path) == ["new0", "new1", "new2"]
 
 
-async def test_what_is_written_comes_between_two_turns(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_what_is_written_comes_between_two_turns(tmp_path: Path) -> None:
     """However much is dropped, writers get their turn after every thousand records."""
     turns: list[str] = []
 
@@ -163,7 +154,7 @@ async def test_what_is_written_comes_between_two_turns(
 
     with closing(Noting(tmp_path / "journal-0.db", is_strict=True, key=KEY)) as opened:
         opened.commit(entries("old", 5000, 40))
-        writer = JournalWriter(opened, is_strict=True, runner=a_second)
+        writer = JournalWriter(opened, is_strict=True, runner=Slow(1))
         turns.clear()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(writer.trim, NOW - KEEP)
@@ -175,15 +166,7 @@ async def test_what_is_written_comes_between_two_turns(
     assert ids(tmp_path / "journal-0.db") == ["new"]
 
 
-async def a_second(work: Callable[[], T], /) -> T:
-    """Run work that takes a second of virtual time."""
-    await anyio.sleep(1)
-    return work()
-
-
-async def test_the_head_is_logged_at_every_level(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_the_head_is_logged_at_every_level(tmp_path: Path) -> None:
     """A gateway that logs errors only still logs its heads, once each."""
     written(tmp_path, entries("a", 3, 0.5))
     out = io.StringIO()

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.audit_logs import ESCAPE, ended, ran, run, written
+from tests.ledger.audit_logs import ESCAPE, ended, ran, written
+from tests.support.commands import run
+from tests.support.spoilt import GARBAGE
 
 DAY = 86_400
 
@@ -107,7 +109,7 @@ def test_an_unknown_way_is_exit_2(audit_log: Path) -> None:
 
 def test_a_broken_journal_is_exit_1(audit_log: Path) -> None:
     """The sums cover the readable journals."""
-    (audit_log / "journal-2.db").write_bytes(b"\xff" * 5000)
+    (audit_log / "journal-2.db").write_bytes(GARBAGE)
 
     result = run("usage", "--json")
 

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import TypeVar
 
-import anyio
 import attrs
 import pytest
 import structlog.testing
@@ -28,9 +27,11 @@ from ollama_gateway.reasons import Reason
 from ollama_gateway.services import LONGEST_PAUSE, SHORTEST_PAUSE
 from ollama_gateway.storage.batcher import in_place
 from tests.ledger.records import KEY, ids, record
+from tests.support.runners import Slow
+
+pytestmark = pytest.mark.virtual_time
 
 T = TypeVar("T")
-Clock = trio.testing.MockClock
 
 
 class Counting(Journal):
@@ -76,7 +77,7 @@ async def opened(tmp_path: Path, *, is_strict: bool) -> AsyncIterator[Opened]:
             yield Opened(writer, journal)
 
 
-async def test_buffered_nobody_waits(autojump_clock: Clock, tmp_path: Path) -> None:
+async def test_buffered_nobody_waits(tmp_path: Path) -> None:
     """The records of 100 ms are one transaction; an intent of an ended request is not written."""
     async with opened(tmp_path, is_strict=False) as one:
         for number in range(5):
@@ -94,7 +95,7 @@ async def test_buffered_nobody_waits(autojump_clock: Clock, tmp_path: Path) -> N
         assert one.journal.transactions == 2
 
 
-async def test_strict_waits_until_it_is_on_the_disk(autojump_clock: Clock, tmp_path: Path) -> None:
+async def test_strict_waits_until_it_is_on_the_disk(tmp_path: Path) -> None:
     """The intent is written before the request goes upstream, the end before its client hears."""
     async with opened(tmp_path, is_strict=True) as one:
         await one.writer.admit(record("a"))
@@ -103,7 +104,7 @@ async def test_strict_waits_until_it_is_on_the_disk(autojump_clock: Clock, tmp_p
         assert (one.ids, has_intents(one.journal.path)) == (["a"], False)
 
 
-async def test_strict_waits_together(autojump_clock: Clock, tmp_path: Path) -> None:
+async def test_strict_waits_together(tmp_path: Path) -> None:
     """A hundred concurrent requests share at most two transactions."""
     async with opened(tmp_path, is_strict=True) as one:
         async with trio.open_nursery() as nursery:
@@ -114,7 +115,7 @@ async def test_strict_waits_together(autojump_clock: Clock, tmp_path: Path) -> N
         assert one.journal.transactions <= 2
 
 
-async def test_strict_refuses_what_cannot_be_written(autojump_clock: Clock, tmp_path: Path) -> None:
+async def test_strict_refuses_what_cannot_be_written(tmp_path: Path) -> None:
     """Waiting requests get 503, new ones at once; service recovers by itself."""
     async with opened(tmp_path, is_strict=True) as one:
         one.journal.lose()
@@ -132,7 +133,7 @@ async def test_strict_refuses_what_cannot_be_written(autojump_clock: Clock, tmp_
 
 
 async def test_who_is_refused_for_the_journal_has_a_row_too(
-    autojump_clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its record is written once the journal works, as far as admitted requests leave room."""
     monkeypatch.setattr(writer_module, "CAPACITY", 50)
@@ -149,16 +150,11 @@ async def test_who_is_refused_for_the_journal_has_a_row_too(
         assert one.ids[-1] == "let in"
 
 
-async def test_strict_does_not_wait_for_ever(autojump_clock: Clock, tmp_path: Path) -> None:
+async def test_strict_does_not_wait_for_ever(tmp_path: Path) -> None:
     """A hanging disk is a 503 after two seconds; the record is written when the disk goes on."""
-
-    async def slow(work: object) -> object:
-        await anyio.sleep(60)
-        return work()  # type: ignore[operator]
-
     journal = Counting(tmp_path / "journal-0.db", is_strict=True, key=KEY)
     with closing(journal):
-        async with write_journal(JournalWriter(journal, is_strict=True, runner=slow)) as writer:  # type: ignore[arg-type]
+        async with write_journal(JournalWriter(journal, is_strict=True, runner=Slow(60))) as writer:
             with pytest.raises(Unavailable):
                 await writer.admit(record("a"))
             assert trio.current_time() == STRICT_SECONDS
@@ -168,7 +164,7 @@ async def test_strict_does_not_wait_for_ever(autojump_clock: Clock, tmp_path: Pa
 
 
 async def test_buffered_goes_on_up_to_a_bound(
-    autojump_clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the disk fails, records wait; too many stop new requests; then all are written."""
     monkeypatch.setattr(writer_module, "CAPACITY", 50)
@@ -190,9 +186,7 @@ async def test_buffered_goes_on_up_to_a_bound(
         one.writer.check_room()
 
 
-async def test_a_failing_disk_is_not_tried_all_the_time(
-    autojump_clock: Clock, tmp_path: Path
-) -> None:
+async def test_a_failing_disk_is_not_tried_all_the_time(tmp_path: Path) -> None:
     """Writes are tried once a second, in the end."""
     async with opened(tmp_path, is_strict=False) as one:
         one.journal.lose()
@@ -202,7 +196,7 @@ async def test_a_failing_disk_is_not_tried_all_the_time(
         one.journal.find()
 
 
-async def test_what_waits_at_the_end_is_written(autojump_clock: Clock, tmp_path: Path) -> None:
+async def test_what_waits_at_the_end_is_written(tmp_path: Path) -> None:
     """All pending records are written, however many."""
     async with opened(tmp_path, is_strict=False) as one:
         for number in range(2500):
@@ -212,9 +206,7 @@ async def test_what_waits_at_the_end_is_written(autojump_clock: Clock, tmp_path:
     assert len(ids(journal.path)) == 2500
 
 
-async def test_the_end_does_not_wait_for_a_disk_that_fails(
-    autojump_clock: Clock, tmp_path: Path
-) -> None:
+async def test_the_end_does_not_wait_for_a_disk_that_fails(tmp_path: Path) -> None:
     """The log says how many records are lost."""
     with structlog.testing.capture_logs() as lines:
         async with opened(tmp_path, is_strict=False) as one:
@@ -226,7 +218,7 @@ async def test_the_end_does_not_wait_for_a_disk_that_fails(
     ]
 
 
-async def test_the_state_that_came_last_is_written(autojump_clock: Clock, tmp_path: Path) -> None:
+async def test_the_state_that_came_last_is_written(tmp_path: Path) -> None:
     """A record that was finalized while the disk failed ends as the client saw it: refused."""
     async with opened(tmp_path, is_strict=True) as one:
         one.journal.lose()
@@ -245,9 +237,7 @@ async def test_the_state_that_came_last_is_written(autojump_clock: Clock, tmp_pa
 @pytest.mark.parametrize(
     "error", [RuntimeError("can't start new thread"), MemoryError(), OSError()]
 )
-async def test_a_writer_survives_unexpected_errors(
-    autojump_clock: Clock, tmp_path: Path, error: Exception
-) -> None:
+async def test_a_writer_survives_unexpected_errors(tmp_path: Path, error: Exception) -> None:
     """Whatever a write raises is logged, and the records stay and are written a moment later."""
     errors = [error, error]
 

@@ -26,17 +26,16 @@ from ollama_gateway.limits.quota import (
     Renewal,
     ReservationRequest,
 )
-from ollama_gateway.limits.redis.operations import GENERATION_KEY, LAYOUT, ReadUsage
+from ollama_gateway.limits.redis.operations import GENERATION_KEY, LAYOUT, Operation, ReadUsage
 from ollama_gateway.limits.redis.scripts import RedisScripts
 from ollama_gateway.limits.redis.store import RedisQuota
 from ollama_gateway.limits.usage_journal import Contribution, Totals
 from ollama_gateway.services import running
-from tests.support import patience
+from tests.support.patience import PATIENCE, until
 from tests.support.redis_server import RedisServer, private_redis
 
 KEY = "k"
 BUDGET = Quota(tokens_per_day=1_000_000)
-PATIENCE: Final = patience.PATIENCE
 HASTY: Final = 1.0
 """Seconds for an answer in tests in which none comes: more than a thread needs on its way."""
 BEAT = 0.1
@@ -64,11 +63,18 @@ def request_for(
     return ReservationRequest(request_id, key, quota, prompt)
 
 
-async def until(is_so: Callable[[], bool]) -> None:
-    """Wait for a condition; fails if it does not come true."""
-    with anyio.fail_after(PATIENCE):
-        while not is_so():  # noqa: ASYNC110 - the condition is in another process
-            await anyio.sleep(0.005)
+async def _no_contributions() -> tuple[()]:
+    return ()
+
+
+async def _no_lost_journals() -> dict[str, Totals]:
+    return {}
+
+
+def bare_quota(url: str) -> RedisQuota:
+    """Return a store without any journal."""
+    scripts = RedisScripts(url, timeout=PATIENCE)
+    return RedisQuota(scripts, _no_contributions, _no_lost_journals)
 
 
 @attrs.define(eq=False)
@@ -190,6 +196,14 @@ async def by_hand(
         yield made
 
 
+async def spend(made: Gateway, tokens: int) -> None:
+    """Spend tokens, confirmed."""
+    request_id = f"spent {made.identity} {tokens}"
+    await made.reserve(request_for(request_id))
+    made.settle(request_id, tokens)
+    await made.beat()
+
+
 async def refused(made: Gateway, request_id: str) -> None:
     """Send a request that must fail as unavailable, in time."""
     with anyio.fail_after(PATIENCE), pytest.raises(Unavailable) as refusal:
@@ -216,6 +230,12 @@ def inside(url: str) -> Iterator[Any]:
         yield client
 
 
+def flush(url: str) -> None:
+    """Have Redis lose everything."""
+    with inside(url) as client:
+        client.flushall()
+
+
 def begin(url: str) -> None:
     """Empty Redis, and let it admit at once: its generation opened long ago."""
     with inside(url) as client:
@@ -231,13 +251,26 @@ def ready_redis(*options: str) -> Iterator[RedisServer]:
         yield server
 
 
-def look(url: str, key: str = KEY) -> KeyUsage:
-    """Read the use of a key by a connection of our own."""
-    scripts = RedisScripts(url, timeout=PATIENCE)
+@contextmanager
+def connected(url: str, timeout: float = PATIENCE, offset: float = 0.0) -> Iterator[RedisScripts]:
+    """Open a connection of the test's own, whose clock is ahead by so many seconds."""
+    scripts = RedisScripts(url, timeout=timeout)
+    scripts.offset = offset
     try:
-        (found,) = scripts.run([ReadUsage(key)]).outcomes
+        yield scripts
     finally:
         scripts.close()
+
+
+def run(url: str, *asked: Operation, offset: float = 0.0) -> list[Any]:
+    """Run operations on a connection of their own; return their outcomes."""
+    with connected(url, offset=offset) as scripts:
+        return list(scripts.run(asked).outcomes)
+
+
+def look(url: str, key: str = KEY) -> KeyUsage:
+    """Read the use of a key."""
+    (found,) = run(url, ReadUsage(key))
     assert isinstance(found, KeyUsage)
     return found
 

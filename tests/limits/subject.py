@@ -32,9 +32,23 @@ from ollama_gateway.limits.redis.operations import (
 from ollama_gateway.limits.redis.scripts import RedisScripts
 from tests.support.patience import PATIENCE
 
+KEY = "k"
 LEASE_SECONDS = 30.0
 START = datetime(2026, 11, 30, 22, tzinfo=UTC)
 """Two hours before a day and a month end."""
+TODAY, THIS_MONTH = 20787, 12 * 2026 + 10
+
+
+def granted(outcome: Grant | LimitRefusal | None) -> Grant:
+    """Assert that it is a grant."""
+    assert isinstance(outcome, Grant)
+    return outcome
+
+
+def refused(outcome: Grant | LimitRefusal | None) -> LimitRefusal:
+    """Assert that it is a refusal."""
+    assert isinstance(outcome, LimitRefusal)
+    return outcome
 
 
 class Subject(Protocol):

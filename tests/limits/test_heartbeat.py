@@ -10,17 +10,14 @@ import attrs
 
 from ollama_gateway.limits.leases import Cost, Limiter
 from ollama_gateway.limits.quota import Quota
-from ollama_gateway.limits.redis.scripts import RedisScripts
-from ollama_gateway.limits.redis.store import RedisQuota
 from ollama_gateway.limits.usage_journal import (
-    Contribution,
-    Totals,
     open_usage_journal,
     read_charges,
 )
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.wire.bounds import Measure
-from tests.limits.faults import PATIENCE, account_key, begin, inside, status, until
+from tests.limits.faults import account_key, bare_quota, inside, status
+from tests.support.patience import until
 
 QUOTA = Quota(5, 2, 10_000, 10_000)
 COST = Cost("m1", Measure(text=400, media=0, asked=100))
@@ -47,17 +44,9 @@ class Meter:
 @asynccontextmanager
 async def limits(directory: Path, url: str) -> AsyncIterator[Limiter]:
     """Limits of a gateway that admits, with time for a busy machine."""
-    begin(url)
-
-    async def nothing() -> list[Contribution]:
-        return []
-
-    async def nowhere() -> dict[str, Totals]:
-        return {}
-
     async with (
         open_usage_journal(directory) as usage_journal,
-        RedisQuota(RedisScripts(url, timeout=PATIENCE), nothing, nowhere).opened() as store,
+        bare_quota(url).opened() as store,
     ):
         made = Limiter(store, usage_journal, Quota(), 4096, Metrics())
         async with made.opened():

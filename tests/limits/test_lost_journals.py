@@ -67,12 +67,9 @@ def test_a_role_that_can_only_insert_is_reported(
 ) -> None:
     """Budgets are then rebuilt without PostgreSQL, and the error names the missing right."""
     database = database_url.rpartition("/")[2]
-    postgres.execute("DROP ROLE IF EXISTS inserter")
-    postgres.execute("CREATE ROLE inserter LOGIN PASSWORD 'p'")
-    postgres.execute("GRANT INSERT ON gateway_audit TO inserter", database)
-
+    url = postgres.make_role("inserter", database, "INSERT ON gateway_audit")
     with pytest.raises(DatabaseError, match="lacks a right"):
-        spent_this_month(postgres.url_of(database, "inserter", "p"), now())
+        spent_this_month(url, now())
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,8 @@ from ollama_gateway.limits.quota import (
     Reservation,
     ReservationRequest,
 )
-from tests.limits.subject import LEASE_SECONDS, Subject
+from tests.limits.subject import KEY, LEASE_SECONDS, Subject
 
-KEY = "k"
 QUOTA = Quota(5, 3, 2000, 4000)
 SPANS = (4.3, 11.7, 31.1, 61.9, 3600.7, 86_400.9)
 """Seconds; no sum of a few of them comes near a lease, a window or an hour."""

@@ -30,12 +30,14 @@ from tests.limits.faults import (
     KEY,
     Gateway,
     account_key,
-    begin,
     by_hand,
+    flush,
     inside,
     look,
     refused,
     request_for,
+    run,
+    spend,
     status,
 )
 from tests.support.patience import PATIENCE
@@ -52,23 +54,14 @@ async def restarted(before: Gateway) -> AsyncIterator[Gateway]:
         yield made
 
 
-async def spend(one: Gateway, tokens: int) -> None:
-    """Spend tokens, confirmed."""
-    await one.reserve(request_for(f"spent {one.identity} {tokens}"))
-    one.settle(f"spent {one.identity} {tokens}", tokens)
-    await one.beat()
-
-
 async def test_a_gateway_that_restarts_adds_nothing_again(redis_url: str) -> None:
     """Its journal is in this generation already, by its settlements or by a rebuild."""
-    begin(redis_url)
     async with by_hand(redis_url) as one:
         await spend(one, 40)
     async with restarted(one) as again:
         assert status(redis_url) == (0, 40)
         await spend(again, 5)
-        with inside(redis_url) as client:
-            client.flushall()
+        flush(redis_url)
         await again.beat()
         assert status(redis_url) == (0, 45)
     async with restarted(again):
@@ -77,12 +70,10 @@ async def test_a_gateway_that_restarts_adds_nothing_again(redis_url: str) -> Non
 
 async def test_different_journals_add_up(redis_url: str) -> None:
     """Two gateways that join one after the other each add their own journal."""
-    begin(redis_url)
     async with by_hand(redis_url, "a") as one, by_hand(redis_url, "b") as two:
         await spend(one, 40)
         await spend(two, 25)
-        with inside(redis_url) as client:
-            client.flushall()
+        flush(redis_url)
         await one.beat()
         await one.beat()
         assert status(redis_url) == (0, 40)
@@ -110,7 +101,6 @@ class Finder:
 
 async def test_a_dead_gateways_journal_counts_once(redis_url: str) -> None:
     """Several may add it, also in part and with more in it the second time."""
-    begin(redis_url)
     for tokens in (40, 40, 55, 30):
         totals = {KEY: {TODAY: tokens}, "other": {TODAY: 7}}
         with inside(redis_url) as client:
@@ -128,12 +118,10 @@ async def test_a_dead_gateways_journal_counts_once(redis_url: str) -> None:
 
 async def test_a_lost_journal_counts_once(redis_url: str) -> None:
     """The first gateway that joins and can ask adds it, once a generation."""
-    begin(redis_url)
     async with by_hand(redis_url, "a") as one, by_hand(redis_url, "b") as two:
         one.elsewhere, two.elsewhere = None, {"gone": {KEY: {TODAY: 30}}}
         await spend(one, 40)
-        with inside(redis_url) as client:
-            client.flushall()
+        flush(redis_url)
         for heartbeat in (one.beat, two.beat, one.beat, two.beat):
             await heartbeat()
 
@@ -146,13 +134,11 @@ async def test_a_lost_journal_counts_once(redis_url: str) -> None:
 @pytest.mark.parametrize("is_late", [False, True])
 async def test_a_journal_that_is_not_lost_is_not_added_to(redis_url: str, *, is_late: bool) -> None:
     """The audit log has less of it than the journal, which adds the rest, before or after."""
-    begin(redis_url)
     async with by_hand(redis_url, "a") as one, by_hand(redis_url, "b") as two:
         one.elsewhere = two.elsewhere = {"a": {KEY: {TODAY: 25}}, "b": {KEY: {TODAY: 10}}}
         await spend(one, 40)
         await spend(two, 10)
-        with inside(redis_url) as client:
-            client.flushall()
+        flush(redis_url)
         for gateway in (two, one) if is_late else (one, two):
             await gateway.beat()
             await gateway.beat()
@@ -162,15 +148,13 @@ async def test_a_journal_that_is_not_lost_is_not_added_to(redis_url: str, *, is_
 
 def test_a_contribution_adds_to_later_charges(redis_url: str) -> None:
     """A repeated contribution changes nothing, whatever was charged in between."""
-    begin(redis_url)
-    scripts = RedisScripts(redis_url, timeout=PATIENCE)
-    (grant,) = scripts.run([Reserve(request_for("a"))]).outcomes
+    (grant,) = run(redis_url, Reserve(request_for("a")))
     assert isinstance(grant, Grant)
     contribution = Contribute(KEY, "a", {grant.reservation.day: 40})
-    scripts.run([contribution, contribution])
+    run(redis_url, contribution, contribution)
+
     assert look(redis_url).day == look(redis_url).month == 140
-    scripts.run([contribution])
-    scripts.close()
+    run(redis_url, contribution)
     assert look(redis_url).day == 140
 
 
@@ -205,7 +189,6 @@ async def test_a_batch_in_which_redis_lost_everything_admitted_nothing(
     redis_url: str, before: int
 ) -> None:
     """Grants and figures of such a batch do not count, wherever in it the loss was."""
-    begin(redis_url)
     scripts = Forgetful(RedisScripts(redis_url, timeout=PATIENCE), redis_url)
     pipeline = Pipeline(scripts, in_thread, Metrics())  # type: ignore[arg-type]
     async with pipeline.opened():
@@ -220,7 +203,6 @@ async def test_a_batch_in_which_redis_lost_everything_admitted_nothing(
 
 async def test_a_grant_of_an_old_generation_does_not_count(redis_url: str) -> None:
     """Another gateway may have begun a new generation: it is not the one that was joined."""
-    begin(redis_url)
     pipeline = Pipeline(RedisScripts(redis_url, timeout=PATIENCE), in_thread, Metrics())
     with inside(redis_url) as client:
         client.set("ollama-gateway:1:{epoch}", "second:0")
@@ -229,28 +211,24 @@ async def test_a_grant_of_an_old_generation_does_not_count(redis_url: str) -> No
     assert isinstance(outcome, QuotaRedisDown)
 
 
-async def test_a_generation_admits_when_it_opens(redis_url: str) -> None:
+async def test_a_generation_admits_when_it_opens(one: Gateway, redis_url: str) -> None:
     """Others need time to add their journals, but no gateway waits longer than an opening takes."""
-    begin(redis_url)
     with inside(redis_url) as client:
         client.set(GENERATION_KEY, f"second:{(client.time()[0] + 3600) * 1000}")
-    async with by_hand(redis_url) as one:
-        with pytest.raises(Unavailable) as refusal:
-            await one.quota.reserve(request_for("early"))
-        assert 1 <= (refusal.value.retry_after or 0) <= OPENING_SECONDS
-        await one.admits()
-        await one.reserve(request_for("in time"))
+    with pytest.raises(Unavailable) as refusal:
+        await one.quota.reserve(request_for("early"))
+    assert 1 <= (refusal.value.retry_after or 0) <= OPENING_SECONDS
+    await one.admits()
+    await one.reserve(request_for("in time"))
 
 
-async def test_no_gateway_admits_while_another_rebuilds(redis_url: str) -> None:
+async def test_no_gateway_admits_while_another_rebuilds(one: Gateway, redis_url: str) -> None:
     """A gateway that has joined waits until the mark of another one expires."""
-    begin(redis_url)
-    async with by_hand(redis_url) as one:
-        await one.reserve(request_for("before"))
-        with inside(redis_url) as client:
-            client.set(REBUILD_KEY, 1, px=500)
-        await refused(one, "in the batch that sees it")
-        await refused(one, "after it")
-        assert one.quota.why_not == "the quota store is being filled again"
-        await one.admits()
-        await one.reserve(request_for("after"))
+    await one.reserve(request_for("before"))
+    with inside(redis_url) as client:
+        client.set(REBUILD_KEY, 1, px=500)
+    await refused(one, "in the batch that sees it")
+    await refused(one, "after it")
+    assert one.quota.why_not == "the quota store is being filled again"
+    await one.admits()
+    await one.reserve(request_for("after"))

@@ -9,16 +9,8 @@ import anyio
 import pytest
 
 from ollama_gateway.limits.quota import Grant, LimitRefusal, Quota
-from tests.limits.faults import (
-    Gateway,
-    begin,
-    by_hand,
-    gateway,
-    outcome_of,
-    request_for,
-    status,
-    until,
-)
+from tests.limits.faults import Gateway, begin, by_hand, gateway, outcome_of, request_for, status
+from tests.support.patience import until
 
 CROWD = 1000
 

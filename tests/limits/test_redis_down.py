@@ -22,10 +22,10 @@ from tests.limits.faults import (
     refused,
     request_for,
     status,
-    until,
 )
 from tests.limits.proxy import Proxy, proxy_to
 from tests.smoke.fleet import free_port
+from tests.support.patience import until
 from tests.support.redis_server import RedisServer, private_redis
 
 
@@ -78,32 +78,33 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-async def test_a_redis_that_fails_admits_nothing_and_loses_nothing(name: str) -> None:
+async def test_a_redis_that_fails_admits_nothing_and_loses_nothing(
+    server: RedisServer, name: str
+) -> None:
     """A request is refused as unavailable; requests that end meanwhile are charged afterwards."""
     fault = FAULTS[name]
-    with ready_redis() as server:
-        async with proxy_to(server) as proxy, gateway(proxy.url, timeout=HASTY) as one:
-            for request_id in ("ended", "streaming"):
-                await one.reserve(request_for(request_id))
-            await one.reserve(request_for("ends during the fault"))
-            one.settle("ended", 7)
-            await one.ready()
+    async with proxy_to(server) as proxy, gateway(proxy.url, timeout=HASTY) as one:
+        for request_id in ("ended", "streaming"):
+            await one.reserve(request_for(request_id))
+        await one.reserve(request_for("ends during the fault"))
+        one.settle("ended", 7)
+        await one.ready()
 
-            fault.begins(server, proxy)
-            await refused(one, "r1")
-            one.settle("ends during the fault", 30)
-            await one.missed(2)
-            await refused(one, "r2")
-            assert one.quota.settlements_waiting >= 1
+        fault.begins(server, proxy)
+        await refused(one, "r1")
+        one.settle("ends during the fault", 30)
+        await one.missed(2)
+        await refused(one, "r2")
+        assert one.quota.settlements_waiting >= 1
 
-            fault.ends(server, proxy)
-            await one.ready()
-            await until(lambda: status(server.url) == (1, 137))
-            await one.reserve(request_for("after"))
-            one.settle("after", 3)
-            one.settle("streaming", 50)
-            await one.ready()
-            assert status(server.url) == (0, 90)
+        fault.ends(server, proxy)
+        await one.ready()
+        await until(lambda: status(server.url) == (1, 137))
+        await one.reserve(request_for("after"))
+        one.settle("after", 3)
+        one.settle("streaming", 50)
+        await one.ready()
+        assert status(server.url) == (0, 90)
 
 
 async def test_a_redis_that_was_never_there() -> None:
@@ -117,39 +118,37 @@ async def test_a_redis_that_was_never_there() -> None:
             assert status(server.url) == (1, 100)
 
 
-async def test_a_redis_that_is_full() -> None:
+async def test_a_redis_that_is_full(server: RedisServer) -> None:
     """Without memory nothing is admitted, and requests that end are counted all the same."""
-    with ready_redis() as server:
-        async with gateway(server.url) as one:
-            await one.reserve(request_for("a"))
-            with inside(server.url) as client:
-                client.config_set("maxmemory-policy", "noeviction")
-                client.config_set("maxmemory", 1)
-            await until(lambda: one.quota.why_not is not None)
-            await refused(one, "b")
-            one.settle("a", 30)
-            with inside(server.url) as client:
-                client.config_set("maxmemory", 0)
+    async with gateway(server.url) as one:
+        await one.reserve(request_for("a"))
+        with inside(server.url) as client:
+            client.config_set("maxmemory-policy", "noeviction")
+            client.config_set("maxmemory", 1)
+        await until(lambda: one.quota.why_not is not None)
+        await refused(one, "b")
+        one.settle("a", 30)
+        with inside(server.url) as client:
+            client.config_set("maxmemory", 0)
 
-            await one.ready()
-            assert status(server.url) == (0, 30)
-            await one.reserve(request_for("c"))
+        await one.ready()
+        assert status(server.url) == (0, 30)
+        await one.reserve(request_for("c"))
 
 
-async def test_a_redis_that_is_full_does_not_admit_uncounted() -> None:
+async def test_a_redis_that_is_full_does_not_admit_uncounted(server: RedisServer) -> None:
     """Until the heartbeat finds it full, all admitted requests are counted."""
-    with ready_redis() as server:
-        async with gateway(server.url) as one:
-            with inside(server.url) as client:
-                client.config_set("maxmemory", 1)
-            grants = 0
-            while one.quota.why_not is None:
-                await one.reserve(request_for(f"r{grants}"))
-                grants += 1
-            await until(lambda: status(server.url) == (grants, 100 * grants))
-            with inside(server.url) as client:
-                client.config_set("maxmemory", 0)
-            await one.ready()
+    async with gateway(server.url) as one:
+        with inside(server.url) as client:
+            client.config_set("maxmemory", 1)
+        grants = 0
+        while one.quota.why_not is None:
+            await one.reserve(request_for(f"r{grants}"))
+            grants += 1
+        await until(lambda: status(server.url) == (grants, 100 * grants))
+        with inside(server.url) as client:
+            client.config_set("maxmemory", 0)
+        await one.ready()
 
 
 async def test_a_redis_that_is_loading() -> None:
@@ -183,56 +182,56 @@ def is_loading(port: int) -> bool:
 
 
 @pytest.mark.parametrize("passing", [0.0, 0.5])
-async def test_a_reservation_whose_answer_is_lost_is_taken_back(passing: float) -> None:
+async def test_a_reservation_whose_answer_is_lost_is_taken_back(
+    proxy: Proxy, redis_url: str, passing: float
+) -> None:
     """A request that Redis admitted unbeknown to the gateway ends, and leaves no admission."""
     quota = Quota(1, 1, 100, 100)
-    with ready_redis() as server:
-        async with proxy_to(server) as proxy, gateway(proxy.url) as one:
-            proxy.cut_after, proxy.passing, proxy.tries = b"lost-reservation", passing, 2
-            with pytest.raises(Unavailable):
-                await one.quota.reserve(request_for("lost-reservation", quota))
-            assert proxy.cuts == 2
-            await one.ready()
-            usage = look(server.url)
-            assert (usage.admissions, usage.open, usage.day) == (0, 0, 0)
-            await one.reserve(request_for("again", quota))
+    async with gateway(proxy.url) as one:
+        proxy.cut_after, proxy.passing, proxy.tries = b"lost-reservation", passing, 2
+        with pytest.raises(Unavailable):
+            await one.quota.reserve(request_for("lost-reservation", quota))
+        assert proxy.cuts == 2
+        await one.ready()
+        usage = look(redis_url)
+        assert (usage.admissions, usage.open, usage.day) == (0, 0, 0)
+        await one.reserve(request_for("again", quota))
 
 
-async def test_a_settlement_whose_answer_is_lost_is_charged_once() -> None:
+async def test_a_settlement_whose_answer_is_lost_is_charged_once(
+    proxy: Proxy, redis_url: str
+) -> None:
     """The settlement is repeated, and the second one changes nothing."""
-    with ready_redis() as server:
-        async with proxy_to(server) as proxy, gateway(proxy.url) as one:
-            await one.reserve(request_for("lost-settlement"))
-            await one.ready()
-            proxy.cut_after = b"lost-settlement"
-            one.settle("lost-settlement", 30)
-            await until(lambda: proxy.cuts == 1)
-            await one.ready()
-            assert status(server.url) == (0, 30)
+    async with gateway(proxy.url) as one:
+        await one.reserve(request_for("lost-settlement"))
+        await one.ready()
+        proxy.cut_after = b"lost-settlement"
+        one.settle("lost-settlement", 30)
+        await until(lambda: proxy.cuts == 1)
+        await one.ready()
+        assert status(redis_url) == (0, 30)
 
 
-async def test_a_renewal_whose_answer_is_lost_changes_nothing() -> None:
+async def test_a_renewal_whose_answer_is_lost_changes_nothing(proxy: Proxy, redis_url: str) -> None:
     """The renewal is repeated, and counts once."""
-    with ready_redis() as server:
-        async with proxy_to(server) as proxy, gateway(proxy.url) as one:
-            await one.reserve(request_for("lost-renewal"))
-            proxy.cut_after = b"lost-renewal"
-            await until(lambda: proxy.cuts == 1)
-            await one.ready()
-            assert status(server.url) == (1, 100)
-            one.settle("lost-renewal", 30)
-            await one.ready()
-            assert status(server.url) == (0, 30)
+    async with gateway(proxy.url) as one:
+        await one.reserve(request_for("lost-renewal"))
+        proxy.cut_after = b"lost-renewal"
+        await until(lambda: proxy.cuts == 1)
+        await one.ready()
+        assert status(redis_url) == (1, 100)
+        one.settle("lost-renewal", 30)
+        await one.ready()
+        assert status(redis_url) == (0, 30)
 
 
-async def test_a_redis_that_fails_again_and_again() -> None:
+async def test_a_redis_that_fails_again_and_again(proxy: Proxy, redis_url: str) -> None:
     """The gateway loses the connection to Redis five times, and finds it again five times."""
-    with ready_redis() as server:
-        async with proxy_to(server) as proxy, gateway(proxy.url) as one:
-            for number in range(5):
-                proxy.is_passable = False
-                await refused(one, f"refused {number}")
-                proxy.is_passable = True
-                await one.ready()
-                await one.reserve(request_for(f"granted {number}"))
-            assert status(server.url) == (5, 500)
+    async with gateway(proxy.url) as one:
+        for number in range(5):
+            proxy.is_passable = False
+            await refused(one, f"refused {number}")
+            proxy.is_passable = True
+            await one.ready()
+            await one.reserve(request_for(f"granted {number}"))
+        assert status(redis_url) == (5, 500)

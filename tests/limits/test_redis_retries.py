@@ -26,10 +26,9 @@ from tests.limits.faults import (
     ready_redis,
     request_for,
     status,
-    until,
 )
 from tests.limits.proxy import proxy_to
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, until
 
 R = TypeVar("R")
 

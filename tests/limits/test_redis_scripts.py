@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from functools import partial
 
 import anyio.to_thread
@@ -17,58 +16,44 @@ from tests.limits.faults import (
     HASTY,
     KEY,
     account_key,
-    begin,
+    connected,
     inside,
-    ready_redis,
     request_for,
 )
-from tests.limits.proxy import proxy_to
-from tests.support.patience import PATIENCE
+from tests.limits.proxy import Proxy
 from tests.support.redis_server import RedisServer
 
 
-@asynccontextmanager
-async def connected(url: str, timeout: float = PATIENCE) -> AsyncIterator[RedisScripts]:
-    """Connect for the length of the block."""
-    scripts = RedisScripts(url, timeout=timeout)
-    try:
-        yield scripts
-    finally:
-        scripts.close()
-
-
-async def run(scripts: RedisScripts, *asked: Operation) -> Batch:
+async def in_thread(scripts: RedisScripts, *asked: Operation) -> Batch:
     """Run a batch in a thread, as the proxy lives in the test's own loop."""
     return await anyio.to_thread.run_sync(partial(scripts.run, asked))
 
 
 @pytest.mark.parametrize("name", GARBLED)
-async def test_bytes_of_no_redis_are_a_redis_that_is_down(name: str) -> None:
+async def test_bytes_of_no_redis_are_a_redis_that_is_down(proxy: Proxy, name: str) -> None:
     """They count as a failure, whatever the client library raises, and spoil no later answer."""
-    with ready_redis() as server:
-        async with proxy_to(server) as proxy, connected(proxy.url, HASTY) as scripts:
-            for is_connected in (False, True):
-                if is_connected:
-                    assert (await run(scripts)).generation == "first:0"
-                proxy.garble = GARBLED[name]
-                for _ in range(2):
-                    with pytest.raises(QuotaRedisDown):
-                        await run(scripts, Reserve(request_for("a")), ReadUsage(KEY))
-                proxy.garble = None
-            (outcome,) = (await run(scripts, Reserve(request_for("b")))).outcomes
-            assert isinstance(outcome, Grant)
+    with connected(proxy.url, HASTY) as scripts:
+        for is_connected in (False, True):
+            if is_connected:
+                assert (await in_thread(scripts)).generation == "first:0"
+            proxy.garble = GARBLED[name]
+            for _ in range(2):
+                with pytest.raises(QuotaRedisDown):
+                    await in_thread(scripts, Reserve(request_for("a")), ReadUsage(KEY))
+            proxy.garble = None
+        (outcome,) = (await in_thread(scripts, Reserve(request_for("b")))).outcomes
+        assert isinstance(outcome, Grant)
 
 
-async def test_a_replica_is_left_for_the_new_master() -> None:
+async def test_a_replica_is_left_for_the_new_master(server: RedisServer) -> None:
     """A master may have become a replica: the next batch opens a new connection."""
-    with ready_redis() as server:
-        async with connected(server.url) as scripts:
-            before = connection_of(scripts, [ReadUsage(KEY)])
-            assert connection_of(scripts, [ReadUsage(KEY)]) == before
-            become(server, "127.0.0.1", "1")
-            (outcome,) = scripts.run([Reserve(request_for("a"))]).outcomes
-            assert isinstance(outcome, QuotaRedisDown)
-            assert connection_of(scripts, []) != before
+    with connected(server.url) as scripts:
+        before = connection_of(scripts, [ReadUsage(KEY)])
+        assert connection_of(scripts, [ReadUsage(KEY)]) == before
+        become(server, "127.0.0.1", "1")
+        (outcome,) = scripts.run([Reserve(request_for("a"))]).outcomes
+        assert isinstance(outcome, QuotaRedisDown)
+        assert connection_of(scripts, []) != before
 
 
 def become(server: RedisServer, host: str, port: str) -> None:
@@ -86,10 +71,9 @@ def connection_of(scripts: RedisScripts, asked: Sequence[Operation]) -> int:
 
 async def test_a_broken_account_costs_no_connection(redis_url: str) -> None:
     """An account that fails its key does not make each batch connect anew."""
-    begin(redis_url)
     with inside(redis_url) as client:
         client.set(account_key("held", "bad"), "x")
-    async with connected(redis_url) as scripts:
+    with connected(redis_url) as scripts:
         before = connection_of(scripts, [])
         (outcome,) = scripts.run([Reserve(request_for("a", key="bad"))]).outcomes
         assert isinstance(outcome, AccountBroken)

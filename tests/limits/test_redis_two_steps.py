@@ -15,24 +15,24 @@ from tests.limits.faults import (
     KEY,
     Gateway,
     account_key,
-    begin,
     by_hand,
     calls,
+    flush,
     inside,
     look,
-    ready_redis,
     refused,
+    run,
     status,
-    until,
 )
-from tests.limits.test_redis_late import given_up, redis_now, run
-from tests.limits.test_redis_wiped import flush, joined
+from tests.limits.test_redis_late import given_up, redis_now
+from tests.limits.test_redis_wiped import joined
 from tests.limits.test_two_steps import places, tokens
+from tests.support.patience import until
+from tests.support.redis_server import RedisServer
 
 
 async def test_an_older_gateway_finds_what_it_knows(redis_url: str) -> None:
     """An entry has its old form between the steps and after: an older gateway can end its lease."""
-    begin(redis_url)
     async with by_hand(redis_url) as one:
         await one.reserve(places("a"))
         with inside(redis_url) as client:
@@ -45,74 +45,67 @@ async def test_an_older_gateway_finds_what_it_knows(redis_url: str) -> None:
     assert after == f"700 {reservation.day} {reservation.month} 0"
 
 
-async def test_a_late_second_step_holds_nothing() -> None:
+async def test_a_late_second_step_holds_nothing(server: RedisServer) -> None:
     """After its last moment, or after the end of its request, a second step changes nothing."""
-    with ready_redis() as server:
-        run(server, Reserve(places("a")))
-        late = Reserve(tokens("a"), not_after=redis_now(server) - 0.001)
-        assert run(server, late) == [None]
-        assert status(server.url) == (1, 0)
+    run(server.url, Reserve(places("a")))
+    late = Reserve(tokens("a"), not_after=redis_now(server.url) - 0.001)
+    assert run(server.url, late) == [None]
+    assert status(server.url) == (1, 0)
 
-        await given_up(server, Reserve(tokens("a")))
-        assert status(server.url) == (1, 700)
-        async with by_hand(server.url) as one:
-            one.quota.settle(Reservation("a", KEY, 0, 0, 0), 0)
-            await one.ready()
-        assert status(server.url) == (0, 0)
-        assert run(server, Reserve(tokens("a"))) == [None]
-        assert status(server.url) == (0, 0)
-
-
-async def test_giving_up_on_the_second_step_keeps_the_places() -> None:
-    """Its places are kept whatever Redis does; its admission counts, and it ends as any request."""
-    with ready_redis() as server:
-        async with by_hand(server.url) as one:
-            await one.reserve(places("a"))
-            before = calls(server.url)
-            server.signal(signal.SIGSTOP)
-            with anyio.move_on_after(0.1) as given_up_on:
-                await one.quota.reserve(tokens("a"))
-            assert given_up_on.cancelled_caught
-            server.signal(signal.SIGCONT)
-            await until(lambda: calls(server.url) > before)
-            assert status(server.url) == (1, 700)
-            one.settle("a", 0)
-            await one.ready()
-            usage = look(server.url)
-            assert (usage.admissions, usage.open, usage.day) == (1, 0, 0)
-
-
-async def test_a_wipe_between_the_steps(redis_url: str) -> None:
-    """Requests are refused while Redis is rebuilt; then the place is open, and takes the tokens."""
-    begin(redis_url)
-    async with by_hand(redis_url) as one:
-        await one.reserve(places("a"))
-        flush(redis_url)
-        await refused(one, "unnoticed")
-        await joined(one)
-        await one.admits()
-        assert status(redis_url) == (1, 0)
-        await one.reserve(tokens("a"))
-        assert status(redis_url) == (1, 700)
-        one.settle("a", 40)
+    await given_up(server, Reserve(tokens("a")))
+    assert status(server.url) == (1, 700)
+    async with by_hand(server.url) as one:
+        one.quota.settle(Reservation("a", KEY, 0, 0, 0), 0)
         await one.ready()
-        assert status(redis_url) == (0, 40)
+    assert status(server.url) == (0, 0)
+    assert run(server.url, Reserve(tokens("a"))) == [None]
+    assert status(server.url) == (0, 0)
 
 
-async def test_a_wipe_after_the_steps(redis_url: str) -> None:
-    """The places and the tokens of both steps are opened again."""
-    begin(redis_url)
-    async with by_hand(redis_url) as one:
+async def test_giving_up_on_the_second_step_keeps_the_places(server: RedisServer) -> None:
+    """Its places are kept whatever Redis does; its admission counts, and it ends as any request."""
+    async with by_hand(server.url) as one:
         await one.reserve(places("a"))
-        await one.reserve(tokens("a"))
-        flush(redis_url)
-        await joined(one)
-        assert status(redis_url) == (1, 700)
+        before = calls(server.url)
+        server.signal(signal.SIGSTOP)
+        with anyio.move_on_after(0.1) as given_up_on:
+            await one.quota.reserve(tokens("a"))
+        assert given_up_on.cancelled_caught
+        server.signal(signal.SIGCONT)
+        await until(lambda: calls(server.url) > before)
+        assert status(server.url) == (1, 700)
+        one.settle("a", 0)
+        await one.ready()
+        usage = look(server.url)
+        assert (usage.admissions, usage.open, usage.day) == (1, 0, 0)
+
+
+async def test_a_wipe_between_the_steps(one: Gateway, redis_url: str) -> None:
+    """Requests are refused while Redis is rebuilt; then the place is open, and takes the tokens."""
+    await one.reserve(places("a"))
+    flush(redis_url)
+    await refused(one, "unnoticed")
+    await joined(one)
+    await one.admits()
+    assert status(redis_url) == (1, 0)
+    await one.reserve(tokens("a"))
+    assert status(redis_url) == (1, 700)
+    one.settle("a", 40)
+    await one.ready()
+    assert status(redis_url) == (0, 40)
+
+
+async def test_a_wipe_after_the_steps(one: Gateway, redis_url: str) -> None:
+    """The places and the tokens of both steps are opened again."""
+    await one.reserve(places("a"))
+    await one.reserve(tokens("a"))
+    flush(redis_url)
+    await joined(one)
+    assert status(redis_url) == (1, 700)
 
 
 async def test_a_heartbeat_between_the_steps_may_come_last(redis_url: str) -> None:
     """A renewal read before the second step and run after it takes no tokens away."""
-    begin(redis_url)
     async with by_hand(redis_url) as one:
         before = (await one.reserve(places("a"))).reservation
         adding = partial(Reserve, tokens("a"), generation="first:0")
@@ -143,7 +136,6 @@ async def test_a_crowd_in_two_steps_never_exceeds(redis_url: str, count: int) ->
             limits.append(second.limit)
             made.quota.settle(first.reservation, 0)
 
-    begin(redis_url)
     async with AsyncExitStack() as stack:
         names = [f"gateway {number}" for number in range(count)]
         made = [await stack.enter_async_context(by_hand(redis_url, name)) for name in names]

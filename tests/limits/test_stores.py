@@ -5,17 +5,13 @@ from __future__ import annotations
 import pytest
 
 from ollama_gateway.limits.quota import (
-    Grant,
-    LimitRefusal,
     Quota,
     Renewal,
     Reservation,
     ReservationRequest,
 )
-from tests.limits.subject import START, Subject
+from tests.limits.subject import KEY, START, THIS_MONTH, TODAY, Subject, granted, refused
 
-KEY = "k"
-TODAY, THIS_MONTH = 20787, 12 * 2026 + 10
 TWO_HOURS = 7200.0
 
 
@@ -26,18 +22,6 @@ def request_for(
     return ReservationRequest(
         name, KEY, quota, prompt, output, output if min_output is None else min_output
     )
-
-
-def granted(outcome: Grant | LimitRefusal | None) -> Grant:
-    """Assert that it is a grant."""
-    assert isinstance(outcome, Grant)
-    return outcome
-
-
-def refused(outcome: Grant | LimitRefusal | None) -> LimitRefusal:
-    """Assert that it is a refusal."""
-    assert isinstance(outcome, LimitRefusal)
-    return outcome
 
 
 def test_the_rate_is_a_log_of_a_minute(subject: Subject) -> None:

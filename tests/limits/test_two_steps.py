@@ -6,17 +6,14 @@ import attrs
 import pytest
 
 from ollama_gateway.limits.quota import (
-    Grant,
     LimitRefusal,
     Quota,
     Renewal,
     Reservation,
     ReservationRequest,
 )
-from tests.limits.subject import Subject
+from tests.limits.subject import KEY, THIS_MONTH, TODAY, Subject, granted, refused
 
-KEY = "k"
-TODAY, THIS_MONTH = 20787, 12 * 2026 + 10
 BOTH = Quota(2, 1, 1000, 1000)
 
 
@@ -32,19 +29,12 @@ def tokens(
     return ReservationRequest(name, KEY, quota, prompt, output, min_output, has_places=True)
 
 
-def granted(outcome: Grant | LimitRefusal | None) -> Grant:
-    """Assert that it is a grant."""
-    assert isinstance(outcome, Grant)
-    return outcome
-
-
 def test_the_places_come_first_and_the_tokens_after(subject: Subject) -> None:
     """The first step holds rate and concurrency and no tokens; the second changes neither."""
     first = granted(subject.reserve(places("a")))
     assert first.reservation == Reservation("a", KEY, 0, TODAY, THIS_MONTH)
     assert (first.usage.admissions, first.usage.open, first.usage.day) == (1, 1, 0)
-    refusal = subject.reserve(places("b"))
-    assert isinstance(refusal, LimitRefusal)
+    refusal = refused(subject.reserve(places("b")))
     assert refusal.limit == "concurrency"
 
     second = granted(subject.reserve(tokens("a")))

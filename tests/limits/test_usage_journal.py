@@ -14,10 +14,11 @@ import trio.testing
 
 from ollama_gateway.limits.quota import MAX_TOKENS
 from ollama_gateway.limits.usage_file import LAST_DAY
-from ollama_gateway.limits.usage_journal import open_usage_journal
+from ollama_gateway.limits.usage_journal import UsageJournal, open_usage_journal
 from ollama_gateway.storage.batcher import in_place, in_thread
 from tests.limits.spent import TODAY, Counting, in_file, now
 from tests.support.patience import PATIENCE
+from tests.support.runners import Slow
 
 T = TypeVar("T")
 
@@ -39,25 +40,23 @@ async def test_a_restart_keeps_what_was_spent(tmp_path: Path) -> None:
         assert usage_journal.totals() == {"k0": {TODAY: 40, TODAY + 1: 1}, "k1": {TODAY: 20}}
 
 
-async def test_a_request_is_charged_once(tmp_path: Path) -> None:
+async def test_a_request_is_charged_once(usage_journal: UsageJournal) -> None:
     """Ending an ended or unknown request changes nothing; nor does a second begin."""
-    async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
-        usage_journal.end("unknown", 100)
-        usage_journal.begin("r", "k", TODAY, 5)
-        usage_journal.begin("r", "other", TODAY, 50)
-        assert usage_journal.totals() == {}
-        for tokens in (7, 8, 9):
-            usage_journal.end("r", tokens)
-        assert usage_journal.totals() == {"k": {TODAY: 7}}
+    usage_journal.end("unknown", 100)
+    usage_journal.begin("r", "k", TODAY, 5)
+    usage_journal.begin("r", "other", TODAY, 50)
+    assert usage_journal.totals() == {}
+    for tokens in (7, 8, 9):
+        usage_journal.end("r", tokens)
+    assert usage_journal.totals() == {"k": {TODAY: 7}}
 
 
-async def test_totals_are_a_copy(tmp_path: Path) -> None:
+async def test_totals_are_a_copy(usage_journal: UsageJournal) -> None:
     """Changing the returned totals changes nothing in the journal."""
-    async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
-        usage_journal.begin("r", "k", TODAY, 5)
-        usage_journal.end("r", 7)
-        usage_journal.totals()["k"][TODAY] = 0
-        assert usage_journal.totals() == {"k": {TODAY: 7}}
+    usage_journal.begin("r", "k", TODAY, 5)
+    usage_journal.end("r", 7)
+    usage_journal.totals()["k"][TODAY] = 0
+    assert usage_journal.totals() == {"k": {TODAY: 7}}
 
 
 async def test_figures_beyond_a_row_are_cut_to_it(tmp_path: Path) -> None:
@@ -127,12 +126,6 @@ async def test_the_file_follows_whatever_happens_meanwhile(
     assert (sum(spent.values()), opened) == (sum(range(20, 200)) + 20 * 5, set())
 
 
-async def slow(work: Callable[[], T], /) -> T:
-    """A runner that takes a second."""
-    await anyio.sleep(1)
-    return work()
-
-
 async def leave_by_an_exception(directory: Path) -> None:
     """Spend and raise."""
     async with open_usage_journal(directory, runner=in_place, now=now) as usage_journal:
@@ -151,7 +144,7 @@ async def test_leaving_writes_what_is_left(
     with pytest.raises(KeyError, match="body"):
         await leave_by_an_exception(tmp_path)
     with anyio.move_on_after(5) as scope:
-        async with open_usage_journal(tmp_path, runner=slow, now=now) as usage_journal:
+        async with open_usage_journal(tmp_path, runner=Slow(1), now=now) as usage_journal:
             try:
                 await anyio.sleep(60)
             finally:
@@ -161,9 +154,7 @@ async def test_leaving_writes_what_is_left(
     assert in_file(tmp_path) == ({("k", TODAY): 111}, set())
 
 
-async def test_a_write_that_runs_when_the_block_is_left_is_waited_for(
-    tmp_path: Path,
-) -> None:
+async def test_a_write_that_runs_when_the_block_is_left_is_waited_for(tmp_path: Path) -> None:
     """The last write begins after the one in a thread, and includes the changes since."""
     started, release = threading.Event(), threading.Event()
     calls: list[int] = []

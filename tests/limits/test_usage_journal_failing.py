@@ -12,19 +12,20 @@ import anyio
 import attrs
 import pytest
 import structlog.testing
-import trio.testing
 
 from ollama_gateway.limits.charges import OpenRequest
 from ollama_gateway.limits.usage_file import USAGE_FORMAT, SpendingError, UsageFile
-from ollama_gateway.limits.usage_journal import open_usage_journal
+from ollama_gateway.limits.usage_journal import UsageJournal, open_usage_journal
 from ollama_gateway.storage.batcher import in_place
 from tests.limits.spent import MONTH, TODAY, Counting, in_file, now
 
 T = TypeVar("T")
 
+pytestmark = pytest.mark.virtual_time
+
 
 async def test_failing_writes_are_repeated_and_nothing_is_lost(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the file is locked, requests go on; writes are tried once a second, then catch up."""
     impatient = attrs.evolve(USAGE_FORMAT, busy_seconds=0)
@@ -59,28 +60,25 @@ async def test_failing_writes_are_repeated_and_nothing_is_lost(
     assert lines[0]["cause"] == f"{tmp_path / 'budgets-0.db'}: database is locked"
 
 
-async def test_a_full_disk_is_waited_out(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_full_disk_is_waited_out(usage_journal: UsageJournal, tmp_path: Path) -> None:
     """A write that fails half-way leaves no trace, and succeeds once there is room."""
-    async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
-        usage_journal.begin("before", "k", TODAY, 5)
-        await anyio.sleep(1)
-        connection = usage_journal._file._connection
-        (pages,) = connection.execute("PRAGMA page_count").fetchone()
-        connection.execute(f"PRAGMA max_page_count = {pages}")
-        usage_journal.end("before", 100)
-        for number in range(1000):
-            usage_journal.begin(f"r{number}", f"k{number}", TODAY, 5)
-        await anyio.sleep(1)
-        assert usage_journal.is_failing
-        assert in_file(tmp_path) == ({}, {"before"})
-        for number in range(1000):
-            usage_journal.end(f"r{number}", 1)
-        connection.execute("PRAGMA max_page_count = 1000000")
-        await anyio.sleep(1)
-        spent, opened = in_file(tmp_path)
-        assert (usage_journal.is_failing, sum(spent.values()), opened) == (False, 1100, set())
+    usage_journal.begin("before", "k", TODAY, 5)
+    await anyio.sleep(1)
+    connection = usage_journal._file._connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    usage_journal.end("before", 100)
+    for number in range(1000):
+        usage_journal.begin(f"r{number}", f"k{number}", TODAY, 5)
+    await anyio.sleep(1)
+    assert usage_journal.is_failing
+    assert in_file(tmp_path) == ({}, {"before"})
+    for number in range(1000):
+        usage_journal.end(f"r{number}", 1)
+    connection.execute("PRAGMA max_page_count = 1000000")
+    await anyio.sleep(1)
+    spent, opened = in_file(tmp_path)
+    assert (usage_journal.is_failing, sum(spent.values()), opened) == (False, 1100, set())
 
 
 def test_a_write_that_fails_half_way_changes_nothing(tmp_path: Path) -> None:
@@ -105,9 +103,7 @@ def test_a_write_touches_only_what_changed(tmp_path: Path) -> None:
         assert file._connection.total_changes == before + 2
 
 
-async def test_a_file_moved_away_is_noticed_and_taken_back(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_file_moved_away_is_noticed_and_taken_back(tmp_path: Path) -> None:
     """A moved or replaced file fails with a line that says so; put back, it is written again."""
     path, aside = tmp_path / "budgets-0.db", tmp_path / "aside"
     with structlog.testing.capture_logs() as lines:
@@ -139,10 +135,7 @@ async def test_a_file_moved_away_is_noticed_and_taken_back(
     ids=["the write hangs", "the write is late and the close hangs"],
 )
 async def test_leaving_waits_no_longer_than_5_seconds(
-    tmp_path: Path,
-    autojump_clock: trio.testing.MockClock,
-    write: float,
-    logged: list[str],
+    tmp_path: Path, write: float, logged: list[str]
 ) -> None:
     """The last write and the close share 5 s; what hangs is abandoned, a write with a line."""
     pause = 0.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,23 +13,9 @@ from ollama_gateway.limits.charges import OpenRequest
 from ollama_gateway.limits.usage_file import SpendingError, UsageFile
 from ollama_gateway.limits.usage_journal import open_usage_journal, read_contributions
 from tests.limits.spent import MONTH, TODAY, now
+from tests.support.spoilt import a_directory, a_pipe, executed, garbage
 
 SECRET = "k-not-to-be-shown"
-
-
-def a_directory(path: Path) -> None:
-    """Put a directory where the file belongs."""
-    path.mkdir()
-
-
-def a_pipe(path: Path) -> None:
-    """Put a pipe without a writer there."""
-    os.mkfifo(path)
-
-
-def garbage(path: Path) -> None:
-    """Put something else there."""
-    path.write_bytes(b"this is not a database, and long enough to be sure of it" * 100)
 
 
 def cut_off(path: Path) -> None:
@@ -47,9 +31,7 @@ def changed(*statements: str) -> Callable[[Path], None]:
     def change(path: Path) -> None:
         with closing(UsageFile(path.parent, MONTH)) as file:
             file.write({(SECRET, TODAY): 7}, {"r": OpenRequest(SECRET, TODAY, 300)})
-        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            for statement in statements:
-                connection.execute(statement)
+        executed(*statements)(path)
 
     return change
 

@@ -86,17 +86,16 @@ async def test_years_of_one_process_take_no_more_than_two_months(
 
 
 async def test_much_is_forgotten_by_turns(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
+    usage_journal: UsageJournal, tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     """Each transaction drops a thousand rows, until none is left."""
-    async with open_usage_journal(tmp_path, runner=in_place, now=now) as usage_journal:
-        for key in range(2500):
-            spend(usage_journal, f"k{key}", NOVEMBER)
-        await anyio.sleep(1)
-        spend(usage_journal, "k", DECEMBER)
-        spend(usage_journal, "k", TODAY)
-        await anyio.sleep(1)
-        assert in_file(tmp_path)[0] == {("k", DECEMBER): 1, ("k", TODAY): 1}
+    for key in range(2500):
+        spend(usage_journal, f"k{key}", NOVEMBER)
+    await anyio.sleep(1)
+    spend(usage_journal, "k", DECEMBER)
+    spend(usage_journal, "k", TODAY)
+    await anyio.sleep(1)
+    assert in_file(tmp_path)[0] == {("k", DECEMBER): 1, ("k", TODAY): 1}
 
 
 async def test_budgets_survive_a_clock_that_was_wrong(

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import trio.testing
+import pytest
 
 from ollama_gateway.processes.merging import RULES, JSONObject, readiness, status
 from tests.support.scenario import open_scenario
+
+pytestmark = pytest.mark.virtual_time
 
 READY: JSONObject = {"ready": True, "reasons": [], "degraded": []}
 DOWN: JSONObject = {"ready": False, "reasons": ["no backend is up"], "degraded": []}
@@ -113,7 +115,7 @@ def leaves(value: Any, place: str = "") -> Iterator[str]:
             yield place
 
 
-async def test_every_value_has_a_rule(autojump_clock: trio.testing.MockClock) -> None:
+async def test_every_value_has_a_rule() -> None:
     """Every value has a rule and every rule a value, so that none is merged by accident."""
     async with open_scenario() as scenario:
         await scenario.ask()

@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import attrs
+import pytest
 import trio
 import trio.testing
 
 from ollama_gateway.processes.parent import Parent
 
-Clock = trio.testing.MockClock
+pytestmark = pytest.mark.virtual_time
 
 
 @attrs.define(eq=False)
@@ -95,7 +96,7 @@ def parent_of(lives: Lives) -> Parent:
     return Parent(lives.start, len(lives.lives), 30)
 
 
-async def test_an_ended_process_starts_again_with_growing_pauses(autojump_clock: Clock) -> None:
+async def test_an_ended_process_starts_again_with_growing_pauses() -> None:
     """Pauses double from 0.1 s up to 5 s; the other processes go on."""
     lives = Lives({0: [lambda: Life(ready=1, ends=2)], 1: [healthy]})
     parent = parent_of(lives)
@@ -108,7 +109,7 @@ async def test_an_ended_process_starts_again_with_growing_pauses(autojump_clock:
     assert parent.roster.restarts == {0: 7, 1: 0}
 
 
-async def test_a_long_life_makes_the_next_pause_short(autojump_clock: Clock) -> None:
+async def test_a_long_life_makes_the_next_pause_short() -> None:
     """After more than a minute of running the next pause is the first one again."""
     short, long = (lambda: Life(ends=2)), (lambda: Life(ends=61))
     lives = Lives({0: [short, short, long, healthy]})
@@ -119,7 +120,7 @@ async def test_a_long_life_makes_the_next_pause_short(autojump_clock: Clock) -> 
     assert lives.times == [0, 2.1, 4.3, 65.4]
 
 
-async def test_a_process_that_cannot_start_ends_the_start(autojump_clock: Clock) -> None:
+async def test_a_process_that_cannot_start_ends_the_start() -> None:
     """The others drain at once, and the failure names the process and its exit code."""
     lives = Lives({0: [healthy], 1: [lambda: Life(ready=9, ends=3, code=1)]})
     parent = parent_of(lives)
@@ -131,7 +132,7 @@ async def test_a_process_that_cannot_start_ends_the_start(autojump_clock: Clock)
     assert len(lives.starts) == 2
 
 
-async def test_one_that_has_served_is_started_for_ever(autojump_clock: Clock) -> None:
+async def test_one_that_has_served_is_started_for_ever() -> None:
     """A later failure to start may pass: here the fourth try succeeds."""
     hopeless = [lambda: Life(ready=9, ends=1, code=1)] * 2
     lives = Lives({0: [lambda: Life(ends=2), *hopeless, healthy]})
@@ -144,7 +145,7 @@ async def test_one_that_has_served_is_started_for_ever(autojump_clock: Clock) ->
     assert parent.failure is None
 
 
-async def test_a_system_without_room_is_asked_again(autojump_clock: Clock) -> None:
+async def test_a_system_without_room_is_asked_again() -> None:
     """If the system cannot start a process, the parent tries again."""
     refused = iter([False, True, True, False])
 
@@ -162,7 +163,7 @@ async def test_a_system_without_room_is_asked_again(autojump_clock: Clock) -> No
     assert parent.roster.restarts == {0: 1}
 
 
-async def test_ready_is_when_all_serve(autojump_clock: Clock) -> None:
+async def test_ready_is_when_all_serve() -> None:
     """`on_ready` is called once: when the slowest process serves, and not after a restart."""
     told: list[float] = []
     lives = Lives({0: [lambda: Life(ready=1, ends=2)], 1: [lambda: Life(ready=4)]})
@@ -186,7 +187,7 @@ async def drained(lives: Lives, *at: float) -> tuple[Parent, float]:
     return parent, trio.current_time()
 
 
-async def test_a_drain_tells_all_and_waits(autojump_clock: Clock) -> None:
+async def test_a_drain_tells_all_and_waits() -> None:
     """All processes drain at the same moment, none restarts, and the slowest is waited for."""
     lives = Lives({0: [healthy], 1: [lambda: Life(drains_for=29)], 2: [lambda: Life(ends=9.95)]})
 
@@ -202,7 +203,7 @@ async def test_a_drain_tells_all_and_waits(autojump_clock: Clock) -> None:
     assert parent.roster.is_draining
 
 
-async def test_one_that_ends_badly_is_reported(autojump_clock: Clock) -> None:
+async def test_one_that_ends_badly_is_reported() -> None:
     """A bad exit code of a draining process is the parent's failure."""
     lives = Lives({0: [healthy], 1: [lambda: Life(code=3)]})
 
@@ -211,7 +212,7 @@ async def test_one_that_ends_badly_is_reported(autojump_clock: Clock) -> None:
     assert parent.failure == "process 1 did not drain (exit code 3)"
 
 
-async def test_one_that_was_starting_may_end_as_it_likes(autojump_clock: Clock) -> None:
+async def test_one_that_was_starting_may_end_as_it_likes() -> None:
     """A process that was still starting had no clients, so its exit code does not count."""
     lives = Lives({0: [healthy], 1: [lambda: Life(ready=99, code=-15)]})
 
@@ -220,7 +221,7 @@ async def test_one_that_was_starting_may_end_as_it_likes(autojump_clock: Clock) 
     assert (ended, parent.failure) == (12, None)
 
 
-async def test_one_that_does_not_drain_is_killed(autojump_clock: Clock) -> None:
+async def test_one_that_does_not_drain_is_killed() -> None:
     """A process is killed after the time for the drain and for its stores."""
     lives = Lives({0: [healthy], 1: [lambda: Life(drains_for=999)]})
 
@@ -229,7 +230,7 @@ async def test_one_that_does_not_drain_is_killed(autojump_clock: Clock) -> None:
     assert (ended, parent.failure) == (10 + 30 + 20, "processes had to be killed")
 
 
-async def test_a_second_word_ends_all_at_once(autojump_clock: Clock) -> None:
+async def test_a_second_word_ends_all_at_once() -> None:
     """A second drain kills all processes."""
     lives = Lives({0: [healthy], 1: [lambda: Life(drains_for=25)]})
 

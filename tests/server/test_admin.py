@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-import trio.testing
 
 from tests.support.scenario import Scenario, open_scenario
 
-Clock = trio.testing.MockClock
+pytestmark = pytest.mark.virtual_time
+
 TOKEN = {"GATEWAY_SERVER_ADMIN_TOKEN": "operators-only-token"}
 
 
@@ -16,24 +16,23 @@ async def status_of(scenario: Scenario, path: str, key: str | None = None) -> in
     return (await scenario.ask(path, method="GET", key=key, is_admin=True)).status
 
 
-async def test_life_and_readiness(autojump_clock: Clock) -> None:
+async def test_life_and_readiness(scenario: Scenario) -> None:
     """The gateway is always alive, and ready while a backend is up and no drain has begun."""
-    async with open_scenario() as scenario:
-        assert await status_of(scenario, "/readyz") == 200
-        for simulator in scenario.simulators.values():
-            simulator.go_down()
-        for _ in range(3):
-            await scenario.poll()
-        scenario.gateway.admin.is_draining = True
-        reply = await scenario.ask("/readyz", method="GET", is_admin=True)
-        alive = await status_of(scenario, "/healthz")
+    assert await status_of(scenario, "/readyz") == 200
+    for simulator in scenario.simulators.values():
+        simulator.go_down()
+    for _ in range(3):
+        await scenario.poll()
+    scenario.gateway.admin.is_draining = True
+    reply = await scenario.ask("/readyz", method="GET", is_admin=True)
+    alive = await status_of(scenario, "/healthz")
 
     assert (reply.status, alive) == (503, 200)
     assert reply.document["reasons"] == ["draining", "no backend is up"]
 
 
 @pytest.mark.parametrize("path", ["/readyz", "/metrics", "/status.json"])
-async def test_a_token_where_one_is_set(autojump_clock: Clock, path: str) -> None:
+async def test_a_token_where_one_is_set(path: str) -> None:
     """If a token is set, only `/healthz` answers without it; a client's key is no token."""
     async with open_scenario(settings=TOKEN) as scenario:
         assert await status_of(scenario, "/healthz") == 200
@@ -42,14 +41,13 @@ async def test_a_token_where_one_is_set(autojump_clock: Clock, path: str) -> Non
         assert await status_of(scenario, path, "operators-only-token") == 200
 
 
-async def test_figures(autojump_clock: Clock) -> None:
+async def test_figures(scenario: Scenario) -> None:
     """Metrics count requests, first chunks, attempts, refusals and backends."""
-    async with open_scenario() as scenario:
-        scenario.simulators["a"].go_down()
-        await scenario.ask()
-        await scenario.ask(body={"model": "nope", "messages": []})
-        await scenario.ask(key=None)
-        page = (await scenario.ask("/metrics", method="GET", is_admin=True)).body.decode()
+    scenario.simulators["a"].go_down()
+    await scenario.ask()
+    await scenario.ask(body={"model": "nope", "messages": []})
+    await scenario.ask(key=None)
+    page = (await scenario.ask("/metrics", method="GET", is_admin=True)).body.decode()
 
     labels = 'backend="b",endpoint="/api/chat",model="m1:latest",outcome="completed"'
     refused = 'backend="-",endpoint="/api/chat",model="-",outcome="refused"'
@@ -65,13 +63,12 @@ async def test_figures(autojump_clock: Clock) -> None:
         assert line in page
 
 
-async def test_status_shows_each_backends_state(autojump_clock: Clock) -> None:
+async def test_status_shows_each_backends_state(scenario: Scenario) -> None:
     """The status says which backends are up, which are not, and why."""
-    async with open_scenario() as scenario:
-        scenario.simulators["a"].go_down()
-        for _ in range(3):
-            await scenario.poll()
-        status = (await scenario.ask("/status.json", method="GET", is_admin=True)).document
+    scenario.simulators["a"].go_down()
+    for _ in range(3):
+        await scenario.poll()
+    status = (await scenario.ask("/status.json", method="GET", is_admin=True)).document
 
     a, b = status["backends"]
     assert (a["up"], a["error"], a["failed_polls"]) == (False, "cannot connect: refused", 3)

@@ -47,17 +47,18 @@ async def status_of(scenario: Scenario, path: str, host: str, token: str | None 
     ).status
 
 
-async def test_without_a_token_by_its_own_names_alone(autojump_clock: Clock) -> None:
+async def test_without_a_token_by_its_own_names_alone(
+    scenario: Scenario, autojump_clock: Clock
+) -> None:
     """Without a token only loopback names are accepted, with any port and spelling."""
-    async with open_scenario() as scenario:
-        for path in GUARDED:
-            known = 404 if "nobody" in path else 200
-            assert {await status_of(scenario, path, host) for host in OWN} == {known}
-            assert {await status_of(scenario, path, host) for host in FOREIGN} == {421}
-        reply = await scenario.ask(
-            "/metrics", method="GET", key=None, headers={"host": "evil.example"}, is_admin=True
-        )
-        page = (await scenario.ask("/metrics", method="GET", is_admin=True)).body
+    for path in GUARDED:
+        known = 404 if "nobody" in path else 200
+        assert {await status_of(scenario, path, host) for host in OWN} == {known}
+        assert {await status_of(scenario, path, host) for host in FOREIGN} == {421}
+    reply = await scenario.ask(
+        "/metrics", method="GET", key=None, headers={"host": "evil.example"}, is_admin=True
+    )
+    page = (await scenario.ask("/metrics", method="GET", is_admin=True)).body
 
     assert reply.document == {
         "error": "unknown host name: add it to server.admin_hosts, or set a token"
@@ -66,12 +67,11 @@ async def test_without_a_token_by_its_own_names_alone(autojump_clock: Clock) -> 
     assert f'ollama_gateway_refused_total{{reason="foreign_host"}} {count}.0' in page.decode()
 
 
-async def test_probes_ask_by_any_name(autojump_clock: Clock) -> None:
+async def test_probes_ask_by_any_name(scenario: Scenario, autojump_clock: Clock) -> None:
     """Probes may ask by any name."""
-    async with open_scenario() as scenario:
-        for host in (*OWN, *FOREIGN):
-            assert await status_of(scenario, "/healthz", host) == 200
-            assert await status_of(scenario, "/readyz", host) == 200
+    for host in (*OWN, *FOREIGN):
+        assert await status_of(scenario, "/healthz", host) == 200
+        assert await status_of(scenario, "/readyz", host) == 200
 
 
 async def test_names_of_the_settings(autojump_clock: Clock) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 import structlog
-import trio.testing
 
 from ollama_gateway.keys.store import ImportedKey
 from ollama_gateway.server.anonymous import Anonymous
 from ollama_gateway.wire.networks import network_of
 from tests.support.scenario import Reply, open_scenario
 
-Clock = trio.testing.MockClock
+pytestmark = pytest.mark.virtual_time
+
 KEY = "imported-key-of-the-editors"
 PAGE = "https://chat.example.com"
 ON = {
@@ -67,7 +69,7 @@ async def ask(
         {"host": "gateway.example.com:11435"},
     ],
 )
-async def test_no_key_is_the_anonymous_key(autojump_clock: Clock, headers: dict[str, str]) -> None:
+async def test_no_key_is_the_anonymous_key(headers: dict[str, str]) -> None:
     """A request without a key, from an allowed page or none, is served as the anonymous key."""
     outcome = await ask(headers)
 
@@ -75,106 +77,76 @@ async def test_no_key_is_the_anonymous_key(autojump_clock: Clock, headers: dict[
     assert outcome.keys == ["editors"]
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"authorization": "Bearer no-key-at-all-but-long-enough"},
-        {"authorization": "Bearer x"},
-        {"authorization": "Basic dXNlcjpwYXNz"},
-        {"authorization": KEY},
-        {"x-api-key": "x"},
-        {"api-key": "x"},
-    ],
-)
-async def test_a_wrong_key_is_never_anonymous(
-    autojump_clock: Clock, headers: dict[str, str]
-) -> None:
-    """A wrong credential is refused, also from such a network."""
-    outcome = await ask(headers)
+PROXY = {"GATEWAY_SERVER_TRUSTED_PROXIES": "192.0.2.7"}
+BEHIND_IT = {**PROXY, "GATEWAY_AUTH_ANONYMOUS_NETWORKS": "192.0.2.0/24,198.51.100.0/24"}
+"""The client's network counts behind a proxy, not the proxy's."""
+OFF = {"GATEWAY_AUTH_ANONYMOUS_NETWORKS": "", "GATEWAY_AUTH_ANONYMOUS_KEY": ""}
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "a wrong key": ({"headers": {"authorization": "Bearer x"}}, "invalid_key"),
+    "a wrong long key": (
+        {"headers": {"authorization": "Bearer no-key-at-all-but-long-enough"}},
+        "invalid_key",
+    ),
+    "another scheme": ({"headers": {"authorization": "Basic dXNlcjpwYXNz"}}, "invalid_key"),
+    "no scheme": ({"headers": {"authorization": KEY}}, "invalid_key"),
+    "a wrong x-api-key": ({"headers": {"x-api-key": "x"}}, "invalid_key"),
+    "a wrong api-key": ({"headers": {"api-key": "x"}}, "invalid_key"),
+    "a wrong key in the path": ({"path": "/k/wrong-key-wrong-key-wrong/api/chat"}, "invalid_key"),
+    "an empty key in the path": ({"path": "/k//api/chat"}, "invalid_key"),
+    "another origin": ({"headers": {"origin": "https://evil.test"}}, "foreign_origin"),
+    "origin null": ({"headers": {"origin": "null"}}, "foreign_origin"),
+    "another port": ({"headers": {"origin": "http://h:81"}}, "foreign_origin"),
+    "another host": ({"headers": {"host": "evil.test:11435"}}, "foreign_host"),
+    "another host and its page": (
+        {"headers": {"host": "evil.test:11435", "origin": "http://evil.test:11435"}},
+        "foreign_host",
+    ),
+    "a host that begins like ours": ({"headers": {"host": "192.0.2.1.evil.test"}}, "foreign_host"),
+    "a host named localhost": ({"headers": {"host": "localhost.evil.test"}}, "foreign_host"),
+    "our host at another port": ({"headers": {"host": "gateway.example.com"}}, "foreign_host"),
+    "elsewhere": (
+        {"settings": {"GATEWAY_AUTH_ANONYMOUS_NETWORKS": "198.51.100.0/24"}},
+        "invalid_key",
+    ),
+    "a proxy that says nothing": ({"settings": PROXY}, "invalid_key"),
+    "off": ({"settings": OFF}, "invalid_key"),
+    "a key that does not exist": (
+        {"settings": {"GATEWAY_AUTH_ANONYMOUS_KEY": "another-imported-key-text"}},
+        "invalid_key",
+    ),
+    "elsewhere behind a proxy": (
+        {"headers": {"x-forwarded-for": "203.0.113.9"}, "settings": BEHIND_IT},
+        "invalid_key",
+    ),
+    "nonsense behind a proxy": (
+        {"headers": {"x-forwarded-for": "nonsense"}, "settings": BEHIND_IT},
+        "invalid_key",
+    ),
+}
 
-    assert (outcome.reply.status, outcome.reasons, outcome.keys) == (401, ["invalid_key"], [])
 
-
-@pytest.mark.parametrize("path", ["/k/wrong-key-wrong-key-wrong/api/chat", "/k//api/chat"])
-async def test_a_wrong_key_in_the_path_is_never_anonymous(autojump_clock: Clock, path: str) -> None:
-    """A wrong or empty key in the path is refused."""
-    outcome = await ask(path=path)
-
-    assert (outcome.reply.status, outcome.reasons) == (401, ["invalid_key"])
-
-
-@pytest.mark.parametrize(
-    ("headers", "reason"),
-    [
-        ({"origin": "https://evil.test"}, "foreign_origin"),
-        ({"origin": "null"}, "foreign_origin"),
-        ({"origin": "http://h:81"}, "foreign_origin"),
-        ({"host": "evil.test:11435"}, "foreign_host"),
-        ({"host": "evil.test:11435", "origin": "http://evil.test:11435"}, "foreign_host"),
-        ({"host": "192.0.2.1.evil.test"}, "foreign_host"),
-        ({"host": "localhost.evil.test"}, "foreign_host"),
-        ({"host": "gateway.example.com"}, "foreign_host"),
-    ],
-)
-async def test_a_page_of_elsewhere_is_not_anonymous(
-    autojump_clock: Clock, headers: dict[str, str], reason: str
-) -> None:
-    """A request that a foreign page makes a browser send is refused, by origin or by host."""
-    outcome = await ask(headers)
-
+@pytest.mark.parametrize(("asked", "reason"), REFUSED.values(), ids=REFUSED)
+async def test_all_others_need_a_key(asked: dict[str, Any], reason: str) -> None:
+    """A wrong key, a page of elsewhere, another network or a wrong setting get the usual 401."""
+    outcome = await ask(**asked)
     assert (outcome.reply.status, outcome.reasons, outcome.keys) == (401, [reason], [])
     assert "access-control-allow-origin" not in outcome.reply.headers
 
 
-async def test_a_hostile_page_can_read_nothing(autojump_clock: Clock) -> None:
+async def test_behind_a_proxy_the_client_counts() -> None:
+    """A client of such a network is served through a proxy that is in another."""
+    outcome = await ask({"x-forwarded-for": "198.51.100.9"}, settings=BEHIND_IT)
+    assert outcome.reply.status == 200
+
+
+async def test_a_hostile_page_can_read_nothing() -> None:
     """An answer to a page without `Origin` has no CORS headers, so the page cannot read it."""
     outcome = await ask({"sec-fetch-site": "cross-site"}, path="/api/tags")
 
     assert not [name for name in outcome.reply.headers if name.startswith("access-control")]
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"GATEWAY_AUTH_ANONYMOUS_NETWORKS": "198.51.100.0/24"},
-        {"GATEWAY_SERVER_TRUSTED_PROXIES": "192.0.2.7"},
-        {"GATEWAY_AUTH_ANONYMOUS_NETWORKS": "", "GATEWAY_AUTH_ANONYMOUS_KEY": ""},
-    ],
-    ids=["elsewhere", "a proxy that says nothing", "off"],
-)
-async def test_from_elsewhere_a_key_is_needed(
-    autojump_clock: Clock, settings: dict[str, str]
-) -> None:
-    """Another network, or a trusted proxy without X-Forwarded-For, gets the usual 401."""
-    outcome = await ask(settings=settings)
-
-    assert (outcome.reply.status, outcome.reasons) == (401, ["invalid_key"])
-
-
-@pytest.mark.parametrize(
-    ("forwarded", "status"), [("198.51.100.9", 200), ("203.0.113.9", 401), ("nonsense", 401)]
-)
-async def test_behind_a_proxy_the_client_counts(
-    autojump_clock: Clock, forwarded: str, status: int
-) -> None:
-    """Behind a proxy the client's network counts, not the proxy's."""
-    settings = {
-        "GATEWAY_SERVER_TRUSTED_PROXIES": "192.0.2.7",
-        "GATEWAY_AUTH_ANONYMOUS_NETWORKS": "192.0.2.0/24,198.51.100.0/24",
-    }
-    outcome = await ask({"x-forwarded-for": forwarded}, settings=settings)
-
-    assert outcome.reply.status == status
-
-
-async def test_an_anonymous_key_that_does_not_exist(autojump_clock: Clock) -> None:
-    """An anonymous key that does not exist admits no request."""
-    outcome = await ask(settings={"GATEWAY_AUTH_ANONYMOUS_KEY": "another-imported-key-text"})
-
-    assert outcome.reply.status == 401
-
-
-async def test_a_key_of_ones_own_stays_ones_own(autojump_clock: Clock) -> None:
+async def test_a_key_of_ones_own_stays_ones_own() -> None:
     """A request with a key of its own is served as that key."""
     async with open_scenario(settings=ON) as scenario:
         await scenario.ask()

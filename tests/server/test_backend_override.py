@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
-import trio.testing
 
 from ollama_gateway.simulator import Model, Script, Simulator
 from tests.server.managing import ManagingClient, managed
 
-Clock = trio.testing.MockClock
+pytestmark = pytest.mark.virtual_time
+
 SAY = [{"role": "user", "content": "hi"}]
 
 
-def two() -> dict[str, Simulator]:
-    """Return two backends that share a model and have one more each."""
-    return {
+@pytest.fixture
+async def client() -> AsyncIterator[ManagingClient]:
+    """A client that may manage two backends, which share a model and have one more each."""
+    simulators = {
         "a": Simulator([Model("shared:1"), Model("only-a:1")], version="0.33.0"),
         "b": Simulator([Model("shared:1"), Model("only-b:1")], version="0.32.0"),
     }
+    async with managed(simulators) as opened:
+        yield opened
 
 
 def cli(client: ManagingClient, backend: str, path: str, key: str | None = None) -> str:
@@ -25,17 +30,16 @@ def cli(client: ManagingClient, backend: str, path: str, key: str | None = None)
     return f"/k/{key or client.key}/b/{backend}{path}"
 
 
-async def test_lists_are_those_of_one_backend(autojump_clock: Clock) -> None:
+async def test_lists_are_those_of_one_backend(client: ManagingClient) -> None:
     """Tags, `/v1/models`, ps and the version are those of the named backend."""
-    async with managed(two()) as client:
-        client.scenario.simulators["b"].load("only-b:1")
-        await client.scenario.poll()
-        root = await client.ask(cli(client, "b", "/"), method="HEAD", key="-")
-        tags = await client.ask(cli(client, "b", "/api/tags"), method="GET", key="-")
-        cards = await client.ask(cli(client, "b", "/v1/models"), method="GET", key="-")
-        running = await client.ask("/api/ps", method="GET", to="b")
-        elsewhere = await client.ask("/api/ps", method="GET", to="a")
-        versions = [(await client.ask("/api/version", method="GET", to=b)).document for b in "ab"]
+    client.scenario.simulators["b"].load("only-b:1")
+    await client.scenario.poll()
+    root = await client.ask(cli(client, "b", "/"), method="HEAD", key="-")
+    tags = await client.ask(cli(client, "b", "/api/tags"), method="GET", key="-")
+    cards = await client.ask(cli(client, "b", "/v1/models"), method="GET", key="-")
+    running = await client.ask("/api/ps", method="GET", to="b")
+    elsewhere = await client.ask("/api/ps", method="GET", to="a")
+    versions = [(await client.ask("/api/version", method="GET", to=b)).document for b in "ab"]
 
     names = {"only-b:1", "shared:1"}
     assert root.status == 200
@@ -46,20 +50,19 @@ async def test_lists_are_those_of_one_backend(autojump_clock: Clock) -> None:
     assert versions == [{"version": "0.33.0"}, {"version": "0.32.0"}]
 
 
-async def test_inference_goes_there_and_nowhere_else(autojump_clock: Clock) -> None:
+async def test_inference_goes_there_and_nowhere_else(client: ManagingClient) -> None:
     """Inference goes to the named backend only: no preference and no failover."""
-    async with managed(two()) as client:
-        body = {"model": "shared:1", "messages": SAY}
-        good = await client.ask(cli(client, "b", "/api/chat"), body, key="-")
-        show = await client.ask(cli(client, "b", "/api/show"), {"model": "only-b:1"}, key="-")
-        elsewhere = await client.ask("/api/chat", {"model": "only-a:1", "messages": SAY}, to="b")
-        client.scenario.simulators["b"].script(Script(status=500, error="broken"))
-        failed = await client.ask("/api/chat", body, to="b")
-        client.scenario.simulators["b"].go_down()
-        for _ in range(3):
-            await client.scenario.poll()
-        down = await client.ask("/api/chat", body, to="b")
-        listed = await client.ask("/api/tags", method="GET", to="b")
+    body = {"model": "shared:1", "messages": SAY}
+    good = await client.ask(cli(client, "b", "/api/chat"), body, key="-")
+    show = await client.ask(cli(client, "b", "/api/show"), {"model": "only-b:1"}, key="-")
+    elsewhere = await client.ask("/api/chat", {"model": "only-a:1", "messages": SAY}, to="b")
+    client.scenario.simulators["b"].script(Script(status=500, error="broken"))
+    failed = await client.ask("/api/chat", body, to="b")
+    client.scenario.simulators["b"].go_down()
+    for _ in range(3):
+        await client.scenario.poll()
+    down = await client.ask("/api/chat", body, to="b")
+    listed = await client.ask("/api/tags", method="GET", to="b")
 
     statuses = [reply.status for reply in (good, show, elsewhere, failed, down, listed)]
     assert statuses == [200, 200, 403, 500, 503, 503]
@@ -67,14 +70,13 @@ async def test_inference_goes_there_and_nowhere_else(autojump_clock: Clock) -> N
     assert client.paths("a") == []
 
 
-async def test_a_stalled_one_gets_no_hedge(autojump_clock: Clock) -> None:
+async def test_a_stalled_one_gets_no_hedge(client: ManagingClient) -> None:
     """A stalled named backend gets no hedge."""
-    async with managed(two()) as client:
-        for simulator in client.scenario.simulators.values():
-            simulator.load("shared:1")
-        await client.scenario.poll()
-        client.scenario.simulators["b"].script(Script(before=10))
-        reply = await client.ask("/api/chat", {"model": "shared:1", "messages": SAY}, to="b")
+    for simulator in client.scenario.simulators.values():
+        simulator.load("shared:1")
+    await client.scenario.poll()
+    client.scenario.simulators["b"].script(Script(before=10))
+    reply = await client.ask("/api/chat", {"model": "shared:1", "messages": SAY}, to="b")
 
     assert (reply.status, reply.is_complete) == (200, True)
     assert client.paths("a") == []
@@ -95,14 +97,13 @@ async def test_a_stalled_one_gets_no_hedge(autojump_clock: Clock) -> None:
     ],
 )
 async def test_without_the_right_every_name_is_the_same(
-    autojump_clock: Clock, method: str, path: str, backend: str
+    client: ManagingClient, method: str, path: str, backend: str
 ) -> None:
     """A key that may not manage gets the same 403 for known and unknown backends."""
-    async with managed(two()) as client:
-        body = {"model": "shared:1", "messages": SAY}
-        plain = client.scenario.key
-        by_path = await client.ask(cli(client, backend, path, plain), body, method=method, key="-")
-        by_header = await client.ask(path, body, method=method, key=plain, to=backend)
+    body = {"model": "shared:1", "messages": SAY}
+    plain = client.scenario.key
+    by_path = await client.ask(cli(client, backend, path, plain), body, method=method, key="-")
+    by_header = await client.ask(path, body, method=method, key=plain, to=backend)
 
     assert (by_path.status, by_header.status) == (403, 403)
     assert by_path.body == by_header.body
@@ -112,56 +113,52 @@ async def test_without_the_right_every_name_is_the_same(
 @pytest.mark.parametrize("backend", ["a", "nobody", ""])
 @pytest.mark.parametrize("key", ["wrong", ""])
 async def test_the_first_question_of_the_cli_is_never_refused(
-    autojump_clock: Clock, backend: str, key: str
+    client: ManagingClient, backend: str, key: str
 ) -> None:
     """`HEAD /` has no room for a reason, so the CLI shows that of its next request."""
-    async with managed(two()) as client:
-        client.scenario.simulators["a"].go_down()
-        for _ in range(3):
-            await client.scenario.poll()
-        name = key or client.scenario.key
-        first = await client.ask(cli(client, backend, "/", name), method="HEAD", key="-")
-        second = await client.ask(cli(client, backend, "/api/tags", name), method="GET", key="-")
+    client.scenario.simulators["a"].go_down()
+    for _ in range(3):
+        await client.scenario.poll()
+    name = key or client.scenario.key
+    first = await client.ask(cli(client, backend, "/", name), method="HEAD", key="-")
+    second = await client.ask(cli(client, backend, "/api/tags", name), method="GET", key="-")
 
     assert first.status == 200
     assert second.status in {401, 403}
     assert second.document["error"]
 
 
-async def test_the_right_to_manage_is_no_right_to_the_rest(autojump_clock: Clock) -> None:
+async def test_the_right_to_manage_is_no_right_to_the_rest(client: ManagingClient) -> None:
     """A key with `manage` alone can neither list nor chat."""
-    async with managed(two()) as client:
-        _, key = client.scenario.store.create("puller", ("*",), frozenset({"manage"}))
-        tags = await client.ask("/api/tags", method="GET", key=key, to="a")
-        chat = await client.ask("/api/chat", {"model": "shared:1"}, key=key, to="a")
-        root = await client.ask("/", method="GET", key=key, to="a")
+    _, key = client.scenario.store.create("puller", ("*",), frozenset({"manage"}))
+    tags = await client.ask("/api/tags", method="GET", key=key, to="a")
+    chat = await client.ask("/api/chat", {"model": "shared:1"}, key=key, to="a")
+    root = await client.ask("/", method="GET", key=key, to="a")
 
     assert (tags.status, chat.status, root.status) == (403, 403, 403)
 
 
-async def test_a_name_is_said_once(autojump_clock: Clock) -> None:
+async def test_a_name_is_said_once(client: ManagingClient) -> None:
     """Path and header together are two names, even if equal; a bad key is a 401 first."""
-    async with managed(two()) as client:
-        both = await client.ask(cli(client, "a", "/api/tags"), method="GET", key="-", to="a")
-        unknown = await client.ask(cli(client, "c", "/api/tags"), method="GET", key="-")
-        nobody = await client.ask("/k/nobody/b/a/api/tags", method="GET", key="-")
-        root = await client.ask("/b/a/", method="GET", key="wrong")
+    both = await client.ask(cli(client, "a", "/api/tags"), method="GET", key="-", to="a")
+    unknown = await client.ask(cli(client, "c", "/api/tags"), method="GET", key="-")
+    nobody = await client.ask("/k/nobody/b/a/api/tags", method="GET", key="-")
+    root = await client.ask("/b/a/", method="GET", key="wrong")
 
     assert (both.status, unknown.status, nobody.status, root.status) == (400, 400, 401, 401)
     assert unknown.document == {"error": "no such backend; there are a, b"}
 
 
-async def test_errors_behind_the_prefix_speak_the_routes_dialect(autojump_clock: Clock) -> None:
+async def test_errors_behind_the_prefix_speak_the_routes_dialect(client: ManagingClient) -> None:
     """Errors behind the prefix use the dialect of the route after it."""
-    async with managed(two()) as client:
-        missing = await client.ask(cli(client, "a", "/nope"), method="GET", key="-")
-        v1 = await client.ask(cli(client, "c", "/v1/models"), method="GET", key="-")
+    missing = await client.ask(cli(client, "a", "/nope"), method="GET", key="-")
+    v1 = await client.ask(cli(client, "c", "/v1/models"), method="GET", key="-")
 
     assert (missing.status, missing.body) == (404, b"404 page not found")
     assert v1.document["error"]["type"] == "invalid_request_error"
 
 
-async def test_a_paused_backend_can_be_managed_and_gets_no_chat(autojump_clock: Clock) -> None:
+async def test_a_paused_backend_can_be_managed_and_gets_no_chat() -> None:
     """A paused backend can be managed but gets no chat."""
     async with managed() as client:
         client.scenario.gateway.backends.pause(["b"])
@@ -171,13 +168,12 @@ async def test_a_paused_backend_can_be_managed_and_gets_no_chat(autojump_clock: 
     assert (pull.status, chat.status) == (200, 503)
 
 
-async def test_an_account_is_that_of_a_named_backend(autojump_clock: Clock) -> None:
+async def test_an_account_is_that_of_a_named_backend(client: ManagingClient) -> None:
     """`/api/me` goes to the backend that the request names; else a 403 says how to name one."""
-    async with managed(two()) as client:
-        named = await client.ask("/api/me", to="b")
-        unnamed = await client.ask("/api/me")
-        other = await client.ask("/api/me", key=client.scenario.key)
-        asked = [client.paths(name) for name in "ab"]
+    named = await client.ask("/api/me", to="b")
+    unnamed = await client.ask("/api/me")
+    other = await client.ask("/api/me", key=client.scenario.key)
+    asked = [client.paths(name) for name in "ab"]
 
     assert named.status == 401
     assert "signin_url" in named.document

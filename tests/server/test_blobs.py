@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-import trio.testing
 
 from ollama_gateway.simulator import Script
-from tests.server.managing import managed
+from tests.server.managing import ManagingClient, managed
 
-Clock = trio.testing.MockClock
+pytestmark = pytest.mark.virtual_time
+
 BLOB = b"weights" * 100_000
 DIGEST = f"sha256:{hashlib.sha256(BLOB).hexdigest()}"
 SMALL = {"GATEWAY_SERVER_MAX_BODY": "1KiB", "GATEWAY_SERVER_MAX_BODY_TOTAL": "1KiB"}
 
 
-async def test_a_blob_is_larger_than_any_other_body(autojump_clock: Clock) -> None:
+async def test_a_blob_is_larger_than_any_other_body() -> None:
     """A blob may exceed `server.max_body`; the backend gets every byte, and its length."""
     async with managed(settings=SMALL) as client:
         before = await client.ask(f"/api/blobs/{DIGEST}", method="HEAD", to="a")
@@ -39,10 +39,9 @@ async def test_a_blob_is_larger_than_any_other_body(autojump_clock: Clock) -> No
     assert [record.outcome for record in records[:4]] == ["refused", *["completed"] * 3]
 
 
-async def test_a_digest_that_is_not_the_blobs(autojump_clock: Clock) -> None:
+async def test_a_digest_that_is_not_the_blobs(client: ManagingClient) -> None:
     """The backend's error about a wrong digest passes unchanged."""
-    async with managed() as client:
-        reply = await client.ask(f"/api/blobs/sha256:{'0' * 64}", BLOB, to="a")
+    reply = await client.ask(f"/api/blobs/sha256:{'0' * 64}", BLOB, to="a")
 
     assert reply.status == 400
     assert reply.document == {
@@ -68,10 +67,9 @@ async def test_a_digest_that_is_not_the_blobs(autojump_clock: Clock) -> None:
     ],
 )
 @pytest.mark.parametrize("method", ["HEAD", "POST"])
-async def test_bad_digests(autojump_clock: Clock, method: str, digest: str) -> None:
+async def test_bad_digests(client: ManagingClient, method: str, digest: str) -> None:
     """A malformed digest is refused with Ollama's words and reaches no backend."""
-    async with managed() as client:
-        reply = await client.ask(f"/api/blobs/{digest}", b"x", method=method, to="a")
+    reply = await client.ask(f"/api/blobs/{digest}", b"x", method=method, to="a")
 
     assert reply.status == 400
     assert method == "HEAD" or reply.document == {"error": "invalid digest format"}
@@ -80,41 +78,38 @@ async def test_bad_digests(autojump_clock: Clock, method: str, digest: str) -> N
 
 
 @pytest.mark.parametrize("path", ["/api/blobs", "/api/blobs/", "/api/blobs/a/b"])
-async def test_paths_that_are_no_blob(autojump_clock: Clock, path: str) -> None:
+async def test_paths_that_are_no_blob(client: ManagingClient, path: str) -> None:
     """A path without exactly one segment for the digest is a 404."""
-    async with managed() as client:
-        assert (await client.ask(path, b"x", to="a")).status == 404
+    assert (await client.ask(path, b"x", to="a")).status == 404
 
 
-async def test_a_dash_is_a_digest_too(autojump_clock: Clock) -> None:
+async def test_a_dash_is_a_digest_too(client: ManagingClient) -> None:
     """`sha256-` is accepted, as by Ollama; the path goes to the backend unchanged."""
-    async with managed() as client:
-        path = f"/api/blobs/{DIGEST.replace(':', '-')}"
-        await client.ask(path, method="HEAD", to="a")
+    path = f"/api/blobs/{DIGEST.replace(':', '-')}"
+    await client.ask(path, method="HEAD", to="a")
 
-        assert client.paths("a") == [path]
-
-
-async def test_a_backend_that_breaks_off(autojump_clock: Clock) -> None:
-    """An upload that the backend cuts without an answer is a 502 and is not retried."""
-    async with managed() as client:
-        path = f"/api/blobs/{DIGEST}"
-        client.scenario.simulators["a"].script(Script(cut_after=0), path=path)
-        reply = await client.ask(path, BLOB, to="a")
-
-    assert reply.status == 502
     assert client.paths("a") == [path]
 
 
-async def test_a_backend_that_never_answers(autojump_clock: Clock) -> None:
-    """After the upload the backend must answer within the idle timeout."""
-    async with managed() as client:
-        path = f"/api/blobs/{DIGEST}"
-        client.scenario.simulators["a"].script(Script(hang_after=0), path=path)
-        reply = await client.ask(path, BLOB, to="a")
+@pytest.mark.parametrize(
+    ("script", "status", "reason", "seconds"),
+    [
+        (Script(cut_after=0), 502, "connection_broken", 0),
+        (Script(hang_after=0), 504, "idle_timeout", 300),
+    ],
+    ids=["breaks off", "never answers"],
+)
+async def test_a_backend_that_gives_no_answer(
+    client: ManagingClient, script: Script, status: int, reason: str, seconds: float
+) -> None:
+    """It has the idle timeout after the upload, which is not sent again."""
+    path = f"/api/blobs/{DIGEST}"
+    client.scenario.simulators["a"].script(script, path=path)
+    reply = await client.ask(path, BLOB, to="a")
 
     assert (reply.status, [record.reason for record in client.scenario.records]) == (
-        504,
-        ["idle_timeout"],
+        status,
+        [reason],
     )
-    assert reply.ended_at == pytest.approx(300, abs=1)
+    assert reply.ended_at == pytest.approx(seconds, abs=1)
+    assert client.paths("a") == [path]

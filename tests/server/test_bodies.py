@@ -21,7 +21,8 @@ from ollama_gateway.errors import (
 from ollama_gateway.server.bodies import BODY_GRACE_SECONDS, MIN_BODY_RATE, BodyBudget, BodyShare
 from ollama_gateway.server.downstream import ASGIDownstream
 from ollama_gateway.wire.large import RequestBody
-from tests.http.serving import gateway, serving, wait_until
+from tests.http.serving import gateway, serving
+from tests.support.patience import until
 
 KIBIBYTE = 1024
 POST = b"POST /body HTTP/1.1\r\nhost: h\r\nconnection: close\r\n"
@@ -239,14 +240,14 @@ async def test_all_together_over_the_wire() -> None:
     async with serving(app) as peer:
         async with await peer.connect() as holder:
             await holder.send_all(body[:-1])
-            await wait_until(lambda: app.bodies.held == 99_999)
+            await until(lambda: app.bodies.held == 99_999)
             refused = await peer.exchange(others)
             assert refused.startswith(b"HTTP/1.1 503 ")
             assert b"retry-after: 1\r\n" in refused
             its_own = await peer.exchange(body)
             assert its_own.startswith(b"HTTP/1.1 429 ")
             assert b"retry-after: 1\r\n" in its_own
-        await wait_until(lambda: app.bodies.held == 0)
+        await until(lambda: app.bodies.held == 0)
         assert (await peer.exchange(body)).endswith(b"100000")
         await peer.wait_until_quiet()
         assert app.bodies.held == 0

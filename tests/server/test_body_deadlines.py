@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import trio
-from trio.testing import MockClock
 
 from ollama_gateway.errors import RequestTimeout
 from ollama_gateway.flow.ask import SMALL_BODY_BYTES
@@ -17,6 +16,8 @@ from ollama_gateway.server.bodies import (
 from ollama_gateway.server.downstream import ASGIDownstream
 from ollama_gateway.wire.large import RequestBody
 from tests.server.test_bodies import END, KIBIBYTE, Script, read, roomy
+
+pytestmark = pytest.mark.virtual_time
 
 
 @pytest.mark.parametrize(
@@ -33,10 +34,7 @@ from tests.server.test_bodies import END, KIBIBYTE, Script, read, roomy
     ids=["announced", "too late", "chunked", "chunked, late", "the slowest", "silent", "quick"],
 )
 async def test_a_body_has_a_deadline(
-    announced: int | None,
-    steps: list[tuple[float, int]],
-    late_after: float | None,
-    autojump_clock: MockClock,
+    announced: int | None, steps: list[tuple[float, int]], late_after: float | None
 ) -> None:
     """A body has a minute plus the time for its size, or its bytes so far, at 64 KiB a second."""
     budget = roomy()
@@ -69,7 +67,6 @@ async def test_whether_a_body_is_at_hand(
     steps: list[tuple[float, int]],
     is_at_hand: bool,  # noqa: FBT001 - a table's column
     seconds: float,
-    autojump_clock: MockClock,
 ) -> None:
     """A body is at hand if small, announced, and whole in a moment; no byte of it is lost."""
     script = Script(steps, END)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import trio.testing
 
-from tests.support.scenario import CHAT, open_scenario
+from tests.support.scenario import CHAT, Scenario
 
-Clock = trio.testing.MockClock
+pytestmark = pytest.mark.virtual_time
 
 
 @pytest.mark.parametrize(
@@ -26,13 +25,12 @@ Clock = trio.testing.MockClock
 )
 @pytest.mark.parametrize("prefix", ["", "/k/KEY", "//k/KEY", "/k/KEY/"])
 async def test_it_is_the_clean_path(
-    autojump_clock: Clock, method: str, path: str, route: str, prefix: str
+    scenario: Scenario, method: str, path: str, route: str, prefix: str
 ) -> None:
     """A base URL with an extra slash works, and the record has the clean path."""
-    async with open_scenario() as scenario:
-        key = None if prefix else scenario.key
-        target = prefix.replace("KEY", scenario.key) + path
-        reply = await scenario.ask(target, CHAT, method=method, key=key)
+    key = None if prefix else scenario.key
+    target = prefix.replace("KEY", scenario.key) + path
+    reply = await scenario.ask(target, CHAT, method=method, key=key)
 
     assert reply.status == 200
     assert "location" not in reply.headers
@@ -40,32 +38,29 @@ async def test_it_is_the_clean_path(
 
 
 @pytest.mark.parametrize("path", ["/api/./tags", "/api/../api/tags", "/api%2ftags", "/api/tags/x"])
-async def test_other_paths_are_not_guessed(autojump_clock: Clock, path: str) -> None:
+async def test_other_paths_are_not_guessed(scenario: Scenario, path: str) -> None:
     """Dots, escapes and unknown segments are not cleaned away."""
-    async with open_scenario() as scenario:
-        reply = await scenario.ask(path, method="GET")
+    reply = await scenario.ask(path, method="GET")
 
     assert reply.status == 404
 
 
-async def test_a_query_counts_toward_the_bound_of_a_target(autojump_clock: Clock) -> None:
+async def test_a_query_counts_toward_the_bound_of_a_target(scenario: Scenario) -> None:
     """Path and query together have at most 8 KiB."""
-    async with open_scenario() as scenario:
-        long = await scenario.ask("/api/tags?" + "x" * 8200, method="GET")
-        short = await scenario.ask("/api/tags?" + "x" * 8000, method="GET")
+    long = await scenario.ask("/api/tags?" + "x" * 8200, method="GET")
+    short = await scenario.ask("/api/tags?" + "x" * 8000, method="GET")
 
     assert (long.status, short.status) == (400, 200)
 
 
-async def test_ollamas_menu_is_told_that_there_is_no_cloud(autojump_clock: Clock) -> None:
+async def test_ollamas_menu_is_told_that_there_is_no_cloud(scenario: Scenario) -> None:
     """The CLI's menu sees a disabled cloud unless the key may use it."""
-    async with open_scenario() as scenario:
-        _, outside = scenario.store.create("outside", ("*", "*-cloud"))
-        local = await scenario.ask("/api/status", method="GET")
-        cloud = await scenario.ask("/api/status", method="GET", key=outside)
-        path = "/api/experimental/model-recommendations"
-        recommended = await scenario.ask(path, method="GET")
-        missing = await scenario.ask("/api/status", method="GET", key=None)
+    _, outside = scenario.store.create("outside", ("*", "*-cloud"))
+    local = await scenario.ask("/api/status", method="GET")
+    cloud = await scenario.ask("/api/status", method="GET", key=outside)
+    path = "/api/experimental/model-recommendations"
+    recommended = await scenario.ask(path, method="GET")
+    missing = await scenario.ask("/api/status", method="GET", key=None)
 
     assert local.document == {"cloud": {"disabled": True, "source": "config"}}
     assert cloud.document["cloud"]["disabled"] is False

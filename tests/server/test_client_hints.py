@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import pytest
-import trio.testing
 
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.simulator import Model, Script, Simulator
-from tests.support.scenario import CHAT, open_scenario
+from tests.support.scenario import CHAT, Scenario, open_scenario
 
-Clock = trio.testing.MockClock
+pytestmark = pytest.mark.virtual_time
+
 PATHS = ["/api/chat", "/v1/chat/completions", "/v1/responses", "/v1/messages"]
 BODY = {**CHAT, "input": "hi", "max_tokens": 5}
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_long_wait_is_no_wait(autojump_clock: Clock, path: str) -> None:
+async def test_a_long_wait_is_no_wait(scenario: Scenario, path: str) -> None:
     """A 429 of more than two minutes makes SDKs raise at once; else they sleep for hours."""
-    async with open_scenario() as scenario:
-        limits = KeyLimits(tokens_per_day=10)
-        _, key = scenario.store.create("spent", limits=limits)
-        reply = await scenario.ask(path, BODY, key=key)
+    limits = KeyLimits(tokens_per_day=10)
+    _, key = scenario.store.create("spent", limits=limits)
+    reply = await scenario.ask(path, BODY, key=key)
 
     assert reply.status == 429
     assert int(reply.headers["retry-after"]) > 120 or path == "/api/chat"
@@ -34,7 +33,6 @@ async def test_a_long_wait_is_no_wait(autojump_clock: Clock, path: str) -> None:
 @pytest.mark.parametrize(("seconds", "is_final"), [(3600, True), (121, True), (120, False)])
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_long_wait_for_a_backend_is_no_wait_either(
-    autojump_clock: Clock,
     path: str,
     seconds: int,
     is_final: bool,  # noqa: FBT001
@@ -52,36 +50,33 @@ async def test_a_long_wait_for_a_backend_is_no_wait_either(
         assert (reply.document["error"]["code"] == "insufficient_quota") is is_final
 
 
-async def test_a_short_wait_is_one(autojump_clock: Clock) -> None:
+async def test_a_short_wait_is_one(scenario: Scenario) -> None:
     """A 429 of a rate leaves the retry to the client."""
-    async with open_scenario() as scenario:
-        _, key = scenario.store.create("quick", limits=KeyLimits(requests_per_minute=1))
-        await scenario.ask(key=key)
-        reply = await scenario.ask("/v1/chat/completions", BODY, key=key)
+    _, key = scenario.store.create("quick", limits=KeyLimits(requests_per_minute=1))
+    await scenario.ask(key=key)
+    reply = await scenario.ask("/v1/chat/completions", BODY, key=key)
 
     assert (reply.status, reply.document["error"]["code"]) == (429, None)
     assert "x-should-retry" not in reply.headers
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_refusals_are_not_to_be_repeated(autojump_clock: Clock, path: str) -> None:
+async def test_refusals_are_not_to_be_repeated(scenario: Scenario, path: str) -> None:
     """A 401 and a 403 stop clients that would repeat the request, such as Claude Code."""
-    async with open_scenario() as scenario:
-        replies = [
-            await scenario.ask(path, BODY, key=None),
-            await scenario.ask(path, BODY, key="wrong"),
-            await scenario.ask(path, {**BODY, "model": "nobody-has-this"}),
-        ]
+    replies = [
+        await scenario.ask(path, BODY, key=None),
+        await scenario.ask(path, BODY, key="wrong"),
+        await scenario.ask(path, {**BODY, "model": "nobody-has-this"}),
+    ]
 
     assert [reply.status for reply in replies] == [401, 401, 403]
     assert {reply.headers["x-should-retry"] for reply in replies} == {"false"}
 
 
-async def test_a_missing_key_is_told_how_to_send_one(autojump_clock: Clock) -> None:
+async def test_a_missing_key_is_told_how_to_send_one(scenario: Scenario) -> None:
     """A missing key gets instructions; every wrong key gets one text."""
-    async with open_scenario() as scenario:
-        missing = await scenario.ask(key=None)
-        wrong = [await scenario.ask(key=key) for key in ("x", "ogw_aaaaaaaa_" + "b" * 49)]
+    missing = await scenario.ask(key=None)
+    wrong = [await scenario.ask(key=key) for key in ("x", "ogw_aaaaaaaa_" + "b" * 49)]
 
     assert "Authorization: Bearer" in missing.document["error"]
     assert {reply.body for reply in wrong} == {b'{"error":"invalid API key"}'}
@@ -90,14 +85,11 @@ async def test_a_missing_key_is_told_how_to_send_one(autojump_clock: Clock) -> N
 @pytest.mark.parametrize(
     ("agent", "status"), [("ollama/0.33.0 (amd64 linux)", 403), ("ollama-python/0.6", 401)]
 )
-async def test_ollamas_own_client_reads_a_403(
-    autojump_clock: Clock, agent: str, status: int
-) -> None:
+async def test_ollamas_own_client_reads_a_403(scenario: Scenario, agent: str, status: int) -> None:
     """Ollama's client replaces the text of a 401 by one about ollama.com, so it gets a 403."""
-    async with open_scenario() as scenario:
-        replies = [
-            await scenario.ask(key=key, headers={"user-agent": agent}) for key in (None, "wrong")
-        ]
+    replies = [
+        await scenario.ask(key=key, headers={"user-agent": agent}) for key in (None, "wrong")
+    ]
 
     assert [reply.status for reply in replies] == [status, status]
     assert replies[0].body != replies[1].body
@@ -105,9 +97,7 @@ async def test_ollamas_own_client_reads_a_403(
 
 @pytest.mark.parametrize("asked", ["nobody-has-this", "SECRET:1", "x" * 300, "other/m1:q4"])
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_model_that_is_not_there_is_named(
-    autojump_clock: Clock, path: str, asked: str
-) -> None:
+async def test_a_model_that_is_not_there_is_named(path: str, asked: str) -> None:
     """A 403 names the model as the client wrote it, with the code that Codex reads."""
     async with open_scenario({"a": Simulator([Model("m1:latest"), Model("secret:1")])}) as scenario:
         _, key = scenario.store.create("narrow", ("m1", "x*", "nobody*"))
@@ -125,22 +115,20 @@ async def test_a_model_that_is_not_there_is_named(
     assert scenario.records[0].model is not None
 
 
-async def test_anthropics_clients_find_the_request_by_its_name(autojump_clock: Clock) -> None:
+async def test_anthropics_clients_find_the_request_by_its_name(scenario: Scenario) -> None:
     """Anthropic's clients show the `request-id` of an error."""
-    async with open_scenario() as scenario:
-        messages = await scenario.ask("/v1/messages", BODY)
-        chat = await scenario.ask()
+    messages = await scenario.ask("/v1/messages", BODY)
+    chat = await scenario.ask()
 
     assert messages.headers["request-id"] == messages.headers["x-request-id"]
     assert "request-id" not in chat.headers
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_streams_are_not_to_be_buffered(autojump_clock: Clock, path: str) -> None:
+async def test_streams_are_not_to_be_buffered(scenario: Scenario, path: str) -> None:
     """A stream asks proxies not to buffer it; a whole answer does not."""
-    async with open_scenario() as scenario:
-        stream = await scenario.ask(path, {**BODY, "stream": True})
-        whole = await scenario.ask(path, {**BODY, "stream": False})
+    stream = await scenario.ask(path, {**BODY, "stream": True})
+    whole = await scenario.ask(path, {**BODY, "stream": False})
 
     assert stream.headers["x-accel-buffering"] == "no"
     assert "x-accel-buffering" not in whole.headers

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
-import trio.testing
 
 from tests.support.scenario import CHAT, Reply, Scenario, open_scenario
 
-Clock = trio.testing.MockClock
+pytestmark = pytest.mark.virtual_time
+
 PAGE = "https://chat.example.com"
 STRANGER = "https://evil.test"
 ON = {"GATEWAY_SERVER_ALLOWED_ORIGINS": f"{PAGE},app://*"}
@@ -16,6 +18,13 @@ ASKED = (
     "openai-beta, openai-organization, openai-project, x-api-key, api-key, anthropic-version, "
     "anthropic-beta, anthropic-dangerous-direct-browser-access, x-gateway-backend"
 )
+
+
+@pytest.fixture
+async def scenario() -> AsyncIterator[Scenario]:
+    """A gateway that allows pages of two origins."""
+    async with open_scenario(settings=ON) as opened:
+        yield opened
 
 
 async def preflight(scenario: Scenario, origin: str, path: str = "/api/chat") -> Reply:
@@ -34,10 +43,9 @@ def granted(reply: Reply) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/messages", "/k/some-key/api/tags", "/none"])
-async def test_a_preflight_needs_no_key(autojump_clock: Clock, path: str) -> None:
+async def test_a_preflight_needs_no_key(scenario: Scenario, path: str) -> None:
     """A preflight needs no key and allows what Ollama's, OpenAI's and Anthropic's clients send."""
-    async with open_scenario(settings=ON) as scenario:
-        reply = await preflight(scenario, PAGE, path)
+    reply = await preflight(scenario, PAGE, path)
 
     assert (reply.status, reply.body, reply.is_complete) == (204, b"", True)
     assert "content-length" not in reply.headers
@@ -52,26 +60,24 @@ async def test_a_preflight_needs_no_key(autojump_clock: Clock, path: str) -> Non
     assert "access-control-allow-credentials" not in reply.headers
 
 
-async def test_a_header_that_nobody_sends_is_not_allowed(autojump_clock: Clock) -> None:
+async def test_a_header_that_nobody_sends_is_not_allowed(scenario: Scenario) -> None:
     """Only headers on the gateway's list are allowed, whatever the browser asks for."""
-    async with open_scenario(settings=ON) as scenario:
-        headers = {
-            "origin": PAGE,
-            "access-control-request-method": "POST",
-            "access-control-request-headers": "x-forwarded-for, cookie, x-stainless-",
-        }
-        reply = await scenario.ask(method="OPTIONS", key=None, headers=headers)
+    headers = {
+        "origin": PAGE,
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "x-forwarded-for, cookie, x-stainless-",
+    }
+    reply = await scenario.ask(method="OPTIONS", key=None, headers=headers)
 
     allowed = reply.headers["access-control-allow-headers"].lower()
     assert not any(name in allowed for name in ("forwarded", "cookie", "stainless"))
 
 
 @pytest.mark.parametrize("origin", [STRANGER, "null", f"{PAGE}.evil.test", f"{PAGE} {STRANGER}"])
-async def test_foreign_origins_are_granted_nothing(autojump_clock: Clock, origin: str) -> None:
+async def test_foreign_origins_are_granted_nothing(scenario: Scenario, origin: str) -> None:
     """A foreign origin gets no preflight and no CORS headers, even with a valid key."""
-    async with open_scenario(settings=ON) as scenario:
-        asked = await preflight(scenario, origin)
-        served = await scenario.ask(headers={"origin": origin})
+    asked = await preflight(scenario, origin)
+    served = await scenario.ask(headers={"origin": origin})
 
     assert asked.status == 405
     assert served.status == 200
@@ -79,11 +85,11 @@ async def test_foreign_origins_are_granted_nothing(autojump_clock: Clock, origin
     assert served.headers["vary"] == "Origin"
 
 
-async def test_off_by_default(autojump_clock: Clock) -> None:
+async def test_off_by_default() -> None:
     """Without the setting no answer has CORS headers."""
-    async with open_scenario() as scenario:
-        asked = await preflight(scenario, PAGE)
-        served = await scenario.ask(headers={"origin": PAGE})
+    async with open_scenario() as without:
+        asked = await preflight(without, PAGE)
+        served = await without.ask(headers={"origin": PAGE})
 
     assert (asked.status, served.status) == (405, 200)
     assert granted(asked) == granted(served) == {}
@@ -106,16 +112,10 @@ async def test_off_by_default(autojump_clock: Clock) -> None:
     ],
 )
 async def test_every_answer_may_be_read(
-    autojump_clock: Clock,
-    path: str,
-    body: object,
-    key: str | None,
-    extra: dict[str, str],
-    status: int,
+    scenario: Scenario, path: str, body: object, key: str | None, extra: dict[str, str], status: int
 ) -> None:
     """An allowed page may read every answer, errors included."""
-    async with open_scenario(settings=ON) as scenario:
-        reply = await scenario.ask(path, body, key=key, headers={"origin": PAGE, **extra})
+    reply = await scenario.ask(path, body, key=key, headers={"origin": PAGE, **extra})
 
     assert reply.status == status
     assert reply.headers["access-control-allow-origin"] == PAGE
@@ -124,7 +124,7 @@ async def test_every_answer_may_be_read(
     assert {"x-request-id", "retry-after", "x-gateway-backend"} <= set(exposed)
 
 
-async def test_a_limits_headers_may_be_read(autojump_clock: Clock) -> None:
+async def test_a_limits_headers_may_be_read() -> None:
     """All rate-limit headers are exposed, on a 429 too."""
     async with open_scenario(
         settings={**ON, "GATEWAY_LIMITS_REQUESTS_PER_MINUTE": "1"}
@@ -139,22 +139,20 @@ async def test_a_limits_headers_may_be_read(autojump_clock: Clock) -> None:
         assert said <= set(exposed)
 
 
-async def test_an_origin_goes_no_further(autojump_clock: Clock) -> None:
+async def test_an_origin_goes_no_further(scenario: Scenario) -> None:
     """The `Origin` is not passed to backends: Ollama refuses origins that it does not know."""
-    async with open_scenario(settings=ON) as scenario:
-        await scenario.ask(headers={"origin": PAGE, "user-agent": "page"})
-        seen = scenario.simulators["a"].seen[-1]
+    await scenario.ask(headers={"origin": PAGE, "user-agent": "page"})
+    seen = scenario.simulators["a"].seen[-1]
 
     assert seen.header("user-agent") == "page"
     assert seen.header("origin") is None
 
 
-async def test_the_admin_listener_has_none(autojump_clock: Clock) -> None:
+async def test_the_admin_listener_has_none(scenario: Scenario) -> None:
     """The admin listener never sends CORS headers."""
-    async with open_scenario(settings=ON) as scenario:
-        reply = await scenario.ask(
-            "/status.json", method="GET", headers={"origin": PAGE}, is_admin=True
-        )
+    reply = await scenario.ask(
+        "/status.json", method="GET", headers={"origin": PAGE}, is_admin=True
+    )
 
     assert reply.status == 200
     assert granted(reply) == {}

@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 import pytest
-import trio.testing
 
 from ollama_gateway.errors import Forbidden
 from ollama_gateway.simulator import Model, Simulator
 from tests.support.scenario import CHAT, Scenario, open_scenario
 
-Clock = trio.testing.MockClock
+pytestmark = pytest.mark.virtual_time
+
 PATH = "/v1/messages/count_tokens"
 BODY = {"model": "m1", "messages": [{"role": "user", "content": "x" * 36}], "system": "y" * 40}
 
@@ -23,40 +23,37 @@ def asked(scenario: Scenario) -> int:
     return sum(path not in {"/api/tags", "/api/ps", "/api/version"} for path in paths)
 
 
-async def test_a_count_is_the_estimate(autojump_clock: Clock) -> None:
+async def test_a_count_is_the_estimate(scenario: Scenario) -> None:
     """The count is a quarter of the bytes; no backend is asked and no audit record written."""
-    async with open_scenario() as scenario:
-        reply = await scenario.ask(f"{PATH}?beta=true", BODY)
-        seen = asked(scenario)
+    reply = await scenario.ask(f"{PATH}?beta=true", BODY)
+    seen = asked(scenario)
 
     assert (reply.status, reply.document) == (200, {"input_tokens": 20})
     assert reply.headers["content-type"] == "application/json"
     assert (seen, scenario.records) == (0, [])
 
 
-async def test_a_count_is_the_one_that_a_stream_begins_with(autojump_clock: Clock) -> None:
+async def test_a_count_is_the_one_that_a_stream_begins_with(scenario: Scenario) -> None:
     """The count equals the figure in Ollama's `message_start` for the same request."""
-    async with open_scenario() as scenario:
-        counted = await scenario.ask(PATH, BODY)
-        stream = await scenario.ask("/v1/messages", {**BODY, "max_tokens": 9, "stream": True})
+    counted = await scenario.ask(PATH, BODY)
+    stream = await scenario.ask("/v1/messages", {**BODY, "max_tokens": 9, "stream": True})
 
     start = json.loads(stream.body.split(b"\n")[1].removeprefix(b"data: "))
     assert start["message"]["usage"]["input_tokens"] == counted.document["input_tokens"]
 
 
-async def test_it_needs_no_backend_that_is_up(autojump_clock: Clock) -> None:
+async def test_it_needs_no_backend_that_is_up(scenario: Scenario) -> None:
     """Tokens are counted also while all backends of the model are down."""
-    async with open_scenario() as scenario:
-        for _ in range(3):
-            for simulator in scenario.simulators.values():
-                simulator.go_down()
-            await scenario.poll()
-        reply = await scenario.ask(PATH, BODY)
+    for _ in range(3):
+        for simulator in scenario.simulators.values():
+            simulator.go_down()
+        await scenario.poll()
+    reply = await scenario.ask(PATH, BODY)
 
     assert reply.status == 200
 
 
-async def test_it_needs_the_right_to_the_model(autojump_clock: Clock) -> None:
+async def test_it_needs_the_right_to_the_model() -> None:
     """An unknown model and a forbidden model get the same 403 but for the name they asked for."""
     async with open_scenario({"a": Simulator([Model("m1:latest"), Model("secret:1")])}) as scenario:
         _, narrow = scenario.store.create("narrow", ("m1", "no-such-model"))
@@ -88,10 +85,9 @@ async def test_it_needs_the_right_to_the_model(autojump_clock: Clock) -> None:
         (b"", "missing request body"),
     ],
 )
-async def test_a_wrong_body_is_refused(autojump_clock: Clock, body: Any, message: str) -> None:
+async def test_a_wrong_body_is_refused(scenario: Scenario, body: Any, message: str) -> None:
     """A wrong body gets an error in Anthropic's shape, with the request id."""
-    async with open_scenario() as scenario:
-        reply = await scenario.ask(PATH, body)
+    reply = await scenario.ask(PATH, body)
 
     assert reply.status == 400
     assert reply.document == {
@@ -101,11 +97,10 @@ async def test_a_wrong_body_is_refused(autojump_clock: Clock, body: Any, message
     }
 
 
-async def test_other_methods_are_the_routers(autojump_clock: Clock) -> None:
+async def test_other_methods_are_the_routers(scenario: Scenario) -> None:
     """A wrong method gets the usual 405, and a longer path the usual 404."""
-    async with open_scenario() as scenario:
-        wrong = await scenario.ask(PATH, method="GET")
-        unknown = await scenario.ask(f"{PATH}/x")
+    wrong = await scenario.ask(PATH, method="GET")
+    unknown = await scenario.ask(f"{PATH}/x")
 
     assert (wrong.status, wrong.headers["allow"]) == (405, "POST")
     assert (unknown.status, unknown.body) == (404, b"404 page not found")
@@ -113,16 +108,15 @@ async def test_other_methods_are_the_routers(autojump_clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "no-such-backend"])
-async def test_naming_a_backend_needs_the_right_to(autojump_clock: Clock, name: str) -> None:
+async def test_naming_a_backend_needs_the_right_to(scenario: Scenario, name: str) -> None:
     """Without the right to manage, naming a backend is a 403, whether it exists or not."""
-    async with open_scenario() as scenario:
-        reply = await scenario.ask(PATH, BODY, headers={"x-gateway-backend": name})
-        by_path = await scenario.ask(f"/b/{name}{PATH}", BODY)
+    reply = await scenario.ask(PATH, BODY, headers={"x-gateway-backend": name})
+    by_path = await scenario.ask(f"/b/{name}{PATH}", BODY)
 
     assert [reply.status, by_path.status] == [403, 403]
 
 
-async def test_a_named_backend_has_to_host_the_model(autojump_clock: Clock) -> None:
+async def test_a_named_backend_has_to_host_the_model() -> None:
     """A named backend must host the model, whatever others host."""
     simulators = {"a": Simulator([Model("m1:latest")]), "b": Simulator([Model("m2:latest")])}
     async with open_scenario(simulators) as scenario:

@@ -11,13 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ollama_gateway.backends.breaker import FAILURES
-from ollama_gateway.backends.selection import RouteRequest
+from ollama_gateway.backends.evaluation import RouteRequest
 from ollama_gateway.server.explain import explain
 from ollama_gateway.simulator import Model, Simulator
 from tests.backends.test_selection import BIG, State, track_of
 from tests.flow.racing import GOOD, M
 from tests.flow.test_scenarios import SLOW
 from tests.support.scenario import Scenario, open_scenario
+
+pytestmark = pytest.mark.virtual_time
 
 Clock = trio.testing.MockClock
 
@@ -29,23 +31,26 @@ Clock = trio.testing.MockClock
             {"a": {"warm": True, "slots": 4, "busy": 1, "loaded": BIG}, "b": {"tier": 2}},
             {
                 "a": "priority 1, warm, 1 of 4 slots busy, loaded with other options",
-                "b": "priority 2, cold, 0 running",
+                "b": "priority 2, cold, 0 of 1 (learned) busy",
             },
             {},
         ),
         (
             {"a": {"slots": 1, "busy": 1}, "b": {}},
-            {"b": "priority 1, cold, 0 running", "a": "priority 1, cold, 1 of 1 slots busy, full"},
+            {
+                "b": "priority 1, cold, 0 of 1 (learned) busy",
+                "a": "priority 1, loading, 1 of 1 slots busy, full",
+            },
             {},
         ),
         (
             {"a": {"rests": 3.25}},
-            {"a": "priority 1, cold, 0 running, backing off for 3.2 s: it was full"},
+            {"a": "priority 1, cold, 0 of 1 (learned) busy, backing off for 3.2 s: it was full"},
             {},
         ),
         (
             {"a": {"failures": FAILURES}, "b": {}, "c": {"is_down": True}, "d": {"is_paused": 1}},
-            {"b": "priority 1, cold, 0 running"},
+            {"b": "priority 1, cold, 0 of 1 (learned) busy"},
             {
                 "a": "breaker open for 2.0 s (connection_broken)",
                 "c": "down: no answer",
@@ -55,18 +60,15 @@ Clock = trio.testing.MockClock
         (
             {"a": {"failures": FAILURES}},
             {
-                "a": "last resort: breaker open for 2.0 s (connection_broken), priority 1, cold,"
-                " 0 running"
+                "a": "last resort: breaker open for 2.0 s (connection_broken), priority 1, cold, "
+                "0 of 1 (learned) busy"
             },
             {},
         ),
     ],
 )
 async def test_why(
-    autojump_clock: Clock,
-    states: Mapping[str, State],
-    candidates: dict[str, str],
-    passed_over: dict[str, str],
+    states: Mapping[str, State], candidates: dict[str, str], passed_over: dict[str, str]
 ) -> None:
     """Candidates come in order, each with its reasons, and so do the backends passed over."""
     track = track_of(states)
@@ -123,7 +125,7 @@ async def explained(scenario: Scenario, path: str) -> tuple[int, Any]:
     return reply.status, reply.document
 
 
-async def test_the_gateway_explains(autojump_clock: Clock) -> None:
+async def test_the_gateway_explains() -> None:
     """Any spelling of a name is explained, with the hedge delay and the length of the line."""
     hub = {"a": Simulator([Model("hf.co/x/y:q4"), SLOW])}
     async with open_scenario(hub, slots=1) as scenario, trio.open_nursery() as nursery:
@@ -137,25 +139,23 @@ async def test_the_gateway_explains(autojump_clock: Clock) -> None:
     assert found["candidates"][0]["why"] == "priority 1, cold, 1 of 1 slots busy, full"
 
 
-async def test_a_model_that_nobody_has(autojump_clock: Clock) -> None:
+async def test_a_model_that_nobody_has(scenario: Scenario) -> None:
     """An unknown model has no candidates, and a reason for each backend."""
-    async with open_scenario() as scenario:
-        status, found = await explained(scenario, "nope")
+    status, found = await explained(scenario, "nope")
 
     assert (status, found["candidates"]) == (200, [])
     assert [one["why"] for one in found["passed_over"]] == ["does not list the model"] * 2
 
 
-async def test_whether_a_key_may_use_the_model(autojump_clock: Clock) -> None:
+async def test_whether_a_key_may_use_the_model(scenario: Scenario) -> None:
     """The explanation says whether a key may use the model, by id or name; else it is a 400."""
-    async with open_scenario() as scenario:
-        key, _ = scenario.store.create("narrow", models=("other:*",))
-        free, _ = scenario.store.create("free")
-        _, narrow = await explained(scenario, f"m1?key={key.id}")
-        _, may = await explained(scenario, f"m1?key={free.id}")
-        _, by_name = await explained(scenario, "m1?key=narrow")
-        unknown = await explained(scenario, "m1?key=narow")
-        invalid = await explained(scenario, "a%20b%2F%2F")
+    key, _ = scenario.store.create("narrow", models=("other:*",))
+    free, _ = scenario.store.create("free")
+    _, narrow = await explained(scenario, f"m1?key={key.id}")
+    _, may = await explained(scenario, f"m1?key={free.id}")
+    _, by_name = await explained(scenario, "m1?key=narrow")
+    unknown = await explained(scenario, "m1?key=narow")
+    invalid = await explained(scenario, "a%20b%2F%2F")
 
     assert narrow["key"] == {"id": key.id, "name": "narrow", "may_use": False}
     assert may["key"]["may_use"] is True
@@ -165,17 +165,16 @@ async def test_whether_a_key_may_use_the_model(autojump_clock: Clock) -> None:
     assert invalid == (400, {"error": "invalid model name"})
 
 
-async def test_the_models_and_the_settings_file(autojump_clock: Clock) -> None:
+async def test_the_models_and_the_settings_file(scenario: Scenario) -> None:
     """`/models.json` names the models of all backends, and the status where the settings are."""
-    async with open_scenario() as scenario:
-        models = await scenario.ask("/models.json", method="GET", key=None, is_admin=True)
-        status = await scenario.ask("/status.json", method="GET", key=None, is_admin=True)
+    models = await scenario.ask("/models.json", method="GET", key=None, is_admin=True)
+    status = await scenario.ask("/status.json", method="GET", key=None, is_admin=True)
 
     assert models.document == {"models": ["m1:latest"]}
     assert status.document["settings"] is None
 
 
-async def test_the_status_has_the_same_figures(autojump_clock: Clock) -> None:
+async def test_the_status_has_the_same_figures() -> None:
     """The status shows each backend's breaker, and the state of each of its models."""
     async with open_scenario(models=(SLOW,)) as scenario:
         await scenario.ask()
@@ -190,5 +189,6 @@ async def test_the_status_has_the_same_figures(autojump_clock: Clock) -> None:
             "failing": False,
             "rests_s": 0,
             "first_chunk_ms": 1000,
+            "learned_capacity": 1,
         }
     ]

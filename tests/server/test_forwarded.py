@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import structlog
-import trio.testing
 
 from ollama_gateway.server.forwarded import client_of
 from ollama_gateway.wire.networks import network_of
 from tests.support.scenario import open_scenario
+
+pytestmark = pytest.mark.virtual_time
 
 PROXIES = tuple(map(network_of, ("10.0.0.0/8", "fd00::/8")))
 
@@ -69,9 +70,7 @@ def test_an_ipv4_mapped_peer_is_known() -> None:
 @pytest.mark.parametrize(
     ("proxies", "client"), [("192.0.2.0/24", "203.0.113.5"), ("198.51.100.0/24", "192.0.2.7")]
 )
-async def test_records_and_refusals_name_the_client(
-    autojump_clock: trio.testing.MockClock, proxies: str, client: str
-) -> None:
+async def test_records_and_refusals_name_the_client(proxies: str, client: str) -> None:
     """Audit records and refusals name the forwarded address, if the proxy is trusted."""
     forwarded = {"x-forwarded-for": "198.51.100.9, 203.0.113.5"}
     async with open_scenario(settings={"GATEWAY_SERVER_TRUSTED_PROXIES": proxies}) as scenario:
@@ -83,9 +82,7 @@ async def test_records_and_refusals_name_the_client(
     assert [line["client"] for line in lines if line["event"] == "refused"] == [client]
 
 
-async def test_the_admin_listener_believes_nobody(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_the_admin_listener_believes_nobody() -> None:
     """The admin listener logs the address of the connection."""
     async with open_scenario(
         settings={"GATEWAY_SERVER_TRUSTED_PROXIES": "192.0.2.0/24"}

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import pytest
-import trio.testing
 
 from ollama_gateway.simulator import Script
-from tests.server.managing import managed, publishing
+from tests.server.managing import ManagingClient, managed, publishing
 from tests.support.scenario import Reply
 
-Clock = trio.testing.MockClock
+pytestmark = pytest.mark.virtual_time
 
 
 async def test_a_pull_passes_unchanged_and_is_listed_with_its_last_byte(
-    autojump_clock: Clock,
+    client: ManagingClient,
 ) -> None:
     """A pull's lines pass unchanged; at `success` the model is listed."""
-    async with managed() as client:
-        listed: list[list[str]] = []
+    listed: list[list[str]] = []
 
-        async def look(reply: Reply) -> None:
-            if reply.body.endswith(b'{"status":"success"}\n') and not listed:
-                listed.append(await client.names())
+    async def look(reply: Reply) -> None:
+        if reply.body.endswith(b'{"status":"success"}\n') and not listed:
+            listed.append(await client.names())
 
-        reply = await client.ask("/api/pull", {"model": "new:1"}, to="b", watch=look)
-        statuses = [line["status"] for line in reply.lines]
+    reply = await client.ask("/api/pull", {"model": "new:1"}, to="b", watch=look)
+    statuses = [line["status"] for line in reply.lines]
 
     assert (reply.status, reply.is_complete) == (200, True)
     assert reply.headers["content-type"] == "application/x-ndjson"
@@ -34,11 +32,10 @@ async def test_a_pull_passes_unchanged_and_is_listed_with_its_last_byte(
     assert client.paths("b") == ["/api/pull"]
 
 
-async def test_one_record_names_model_and_backend(autojump_clock: Clock) -> None:
+async def test_one_record_names_model_and_backend(client: ManagingClient) -> None:
     """A management request has one audit record, without tokens."""
-    async with managed() as client:
-        await client.ask("/api/pull", {"name": "new:1", "model": ""}, to="b")
-        await client.ask("/api/copy", {"source": "shared:1", "destination": "mine:2"}, to="a")
+    await client.ask("/api/pull", {"name": "new:1", "model": ""}, to="b")
+    await client.ask("/api/copy", {"source": "shared:1", "destination": "mine:2"}, to="a")
 
     pull, copy = client.scenario.records
     assert (pull.endpoint, pull.model, pull.backend) == ("/api/pull", "new:1", "b")
@@ -48,17 +45,16 @@ async def test_one_record_names_model_and_backend(autojump_clock: Clock) -> None
 
 
 @pytest.mark.parametrize("streams", [True, False])
-async def test_create_copy_push_and_delete(autojump_clock: Clock, streams: bool) -> None:  # noqa: FBT001
+async def test_create_copy_push_and_delete(client: ManagingClient, *, streams: bool) -> None:
     """Each command works as in Ollama, streamed or not, and the lists follow."""
-    async with managed() as client:
-        source = {"model": "made:1", "from": "shared:1", "system": "x", "stream": streams}
-        created = await client.ask("/api/create", source, to="a")
-        copied = await client.ask("/api/copy", {"source": "made:1", "destination": "b:1"}, to="a")
-        pushed = await client.ask("/api/push", {"model": "b:1", "stream": streams}, to="a")
-        names = await client.names()
-        gone = await client.ask("/api/delete", {"model": "made:1"}, method="DELETE", to="a")
-        after = await client.names()
-        chat = await client.ask("/api/chat", {"model": "made:1", "messages": []})
+    source = {"model": "made:1", "from": "shared:1", "system": "x", "stream": streams}
+    created = await client.ask("/api/create", source, to="a")
+    copied = await client.ask("/api/copy", {"source": "made:1", "destination": "b:1"}, to="a")
+    pushed = await client.ask("/api/push", {"model": "b:1", "stream": streams}, to="a")
+    names = await client.names()
+    gone = await client.ask("/api/delete", {"model": "made:1"}, method="DELETE", to="a")
+    after = await client.names()
+    chat = await client.ask("/api/chat", {"model": "made:1", "messages": []})
 
     assert [reply.status for reply in (created, copied, pushed, gone)] == [200] * 4
     assert created.lines[-1] == pushed.lines[-1] == {"status": "success"}
@@ -68,10 +64,9 @@ async def test_create_copy_push_and_delete(autojump_clock: Clock, streams: bool)
     assert chat.status == 403  # no backend hosts it any more, which is no outage
 
 
-async def test_two_backends_and_no_target(autojump_clock: Clock) -> None:
+async def test_two_backends_and_no_target(client: ManagingClient) -> None:
     """Without a target a command is a 400 that names the backends, and reaches none."""
-    async with managed() as client:
-        reply = await client.ask("/api/pull", {"model": "new:1"})
+    reply = await client.ask("/api/pull", {"model": "new:1"})
 
     assert (reply.status, reply.document["error"].endswith("there are a, b")) == (400, True)
     assert (client.paths("a"), client.paths("b")) == ([], [])
@@ -80,7 +75,7 @@ async def test_two_backends_and_no_target(autojump_clock: Clock) -> None:
     ]
 
 
-async def test_one_backend_is_the_target(autojump_clock: Clock) -> None:
+async def test_one_backend_is_the_target() -> None:
     """A single backend need not be named."""
     async with managed({"only": publishing()}) as client:
         assert (await client.ask("/api/pull", {"model": "new:1"})).lines[-1] == {
@@ -99,10 +94,11 @@ async def test_one_backend_is_the_target(autojump_clock: Clock) -> None:
         [("x-gateway-backend", "a"), ("x-gateway-backend", "a")],
     ],
 )
-async def test_a_target_that_is_none(autojump_clock: Clock, headers: list[tuple[str, str]]) -> None:
+async def test_a_target_that_is_none(
+    client: ManagingClient, headers: list[tuple[str, str]]
+) -> None:
     """An unknown name or two names are a 400 that lists the names, and reach no backend."""
-    async with managed() as client:
-        reply = await client.ask("/api/pull", {"model": "new:1"}, headers=headers)
+    reply = await client.ask("/api/pull", {"model": "new:1"}, headers=headers)
 
     assert (reply.status, reply.document["error"].endswith("there are a, b")) == (400, True)
     assert client.paths("a") == client.paths("b") == []
@@ -122,11 +118,10 @@ async def test_a_target_that_is_none(autojump_clock: Clock, headers: list[tuple[
     ],
 )
 async def test_without_the_right(
-    autojump_clock: Clock, method: str, path: str, body: object, to: str | None
+    client: ManagingClient, method: str, path: str, body: object, to: str | None
 ) -> None:
     """A key without `manage` gets the generic 403, whatever it names, and one record."""
-    async with managed() as client:
-        reply = await client.ask(path, body, method=method, to=to, key=client.scenario.key)
+    reply = await client.ask(path, body, method=method, to=to, key=client.scenario.key)
 
     assert reply.status == 403
     assert method == "HEAD" or reply.document == {
@@ -163,9 +158,7 @@ async def test_without_the_right(
         ("/api/pull", b'{"model":"team/m"} {"model":"shared:1"}', 400),
     ],
 )
-async def test_models_that_a_key_may_touch(
-    autojump_clock: Clock, path: str, body: object, status: int
-) -> None:
+async def test_models_that_a_key_may_touch(path: str, body: object, status: int) -> None:
     """Every name in a body must match the key's patterns, or no backend is asked."""
     async with managed(models=("team/*",)) as client:
         reply = await client.ask(path, body, to="a")
@@ -175,16 +168,15 @@ async def test_models_that_a_key_may_touch(
     assert len(client.scenario.records) == 1
 
 
-async def test_a_pull_that_fails_in_the_middle(autojump_clock: Clock) -> None:
+async def test_a_pull_that_fails_in_the_middle(client: ManagingClient) -> None:
     """An error line inside the 200 passes as a normal end and is recorded as a failure."""
-    async with managed() as client:
-        error = "pull model manifest: file does not exist"
-        unknown = await client.ask("/api/pull", {"model": "nowhere:1"}, to="a")
-        client.scenario.simulators["a"].script(
-            Script(error_after=2, error="disk full"), path="/api/pull"
-        )
-        failed = await client.ask("/api/pull", {"model": "new:1"}, to="a")
-        names = await client.names()
+    error = "pull model manifest: file does not exist"
+    unknown = await client.ask("/api/pull", {"model": "nowhere:1"}, to="a")
+    client.scenario.simulators["a"].script(
+        Script(error_after=2, error="disk full"), path="/api/pull"
+    )
+    failed = await client.ask("/api/pull", {"model": "new:1"}, to="a")
+    names = await client.names()
 
     assert (unknown.lines[-1], unknown.is_complete) == ({"error": error}, True)
     assert (failed.lines[-1], failed.is_complete) == ({"error": "disk full"}, True)
@@ -218,12 +210,11 @@ async def test_a_pull_that_fails_in_the_middle(autojump_clock: Clock) -> None:
     ],
 )
 async def test_a_stream_that_breaks(
-    autojump_clock: Clock, script: Script, reason: str, seconds: float
+    client: ManagingClient, script: Script, reason: str, seconds: float
 ) -> None:
     """A stream without `success` or error ends with an error event and a cut."""
-    async with managed() as client:
-        client.scenario.simulators["a"].script(script, path="/api/pull")
-        reply = await client.ask("/api/pull", {"model": "new:1"}, to="a")
+    client.scenario.simulators["a"].script(script, path="/api/pull")
+    reply = await client.ask("/api/pull", {"model": "new:1"}, to="a")
 
     assert (reply.status, reply.is_complete) == (200, False)
     assert list(reply.lines[-1]) == ["error"]
@@ -250,13 +241,12 @@ async def test_a_stream_that_breaks(
     ],
 )
 async def test_answers_that_are_none(
-    autojump_clock: Clock, script: Script, status: int, reason: str
+    client: ManagingClient, script: Script, status: int, reason: str
 ) -> None:
     """Ollama's errors pass with their status; a refusal of the gateway itself is a 502."""
-    async with managed() as client:
-        client.scenario.simulators["a"].script(script, path="/api/delete")
-        body = {"model": "shared:1"}
-        reply = await client.ask("/api/delete", body, method="DELETE", to="a")
+    client.scenario.simulators["a"].script(script, path="/api/delete")
+    body = {"model": "shared:1"}
+    reply = await client.ask("/api/delete", body, method="DELETE", to="a")
 
     assert (reply.status, [record.reason for record in client.scenario.records]) == (
         status,
@@ -267,11 +257,10 @@ async def test_answers_that_are_none(
     assert client.paths("b") == []
 
 
-async def test_a_backend_that_is_down(autojump_clock: Clock) -> None:
+async def test_a_backend_that_is_down(client: ManagingClient) -> None:
     """A backend that is down is a 502 or 503, and no other backend is asked."""
-    async with managed() as client:
-        client.scenario.simulators["a"].go_down()
-        reply = await client.ask("/api/pull", {"model": "new:1"}, to="a")
+    client.scenario.simulators["a"].go_down()
+    reply = await client.ask("/api/pull", {"model": "new:1"}, to="a")
 
     assert reply.status in {502, 503}
     assert client.paths("b") == []

@@ -14,7 +14,8 @@ from ollama_gateway.simulator import Model, Simulator
 from tests.server.managing import ManagingClient, managed
 from tests.support.scenario import Reply, TimedBody
 
-Clock = trio.testing.MockClock
+pytestmark = pytest.mark.virtual_time
+
 CREATE = json.dumps({"model": "mine", "from": "shared:1"}).encode()
 SLOW = TimedBody([(1.0, b" " * 1024)] * 40 + [(1.0, CREATE)])
 LARGE = CREATE + b" " * 70_000
@@ -32,7 +33,7 @@ async def sent(client: ManagingClient, replies: list[Reply], path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/create", BLOB])
-async def test_a_slow_body_holds_its_place(autojump_clock: Clock, path: str) -> None:
+async def test_a_slow_body_holds_its_place(path: str) -> None:
     """A slow body holds its place from the start, read here or passed on."""
     replies: list[Reply] = []
     async with (
@@ -51,7 +52,7 @@ async def test_a_slow_body_holds_its_place(autojump_clock: Clock, path: str) -> 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
 async def test_a_refused_body_is_not_read(
-    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch, *, is_chunked: bool
+    monkeypatch: pytest.MonkeyPatch, *, is_chunked: bool
 ) -> None:
     """Over its rate a key is refused before a large body is parsed."""
     async with managed(limits=KeyLimits(requests_per_minute=1)) as client:
@@ -63,7 +64,7 @@ async def test_a_refused_body_is_not_read(
     assert (reply.status, client.scenario.records[-1].reason) == (429, "rate")
 
 
-async def test_what_ends_after_its_first_step_keeps_its_admission(autojump_clock: Clock) -> None:
+async def test_what_ends_after_its_first_step_keeps_its_admission() -> None:
     """A large invalid body counts against the rate, and holds no place afterwards."""
     limits = KeyLimits(requests_per_minute=1, concurrent_requests=1)
     async with managed(limits=limits) as client:
@@ -77,7 +78,7 @@ async def test_what_ends_after_its_first_step_keeps_its_admission(autojump_clock
     assert (usage.admissions, usage.open) == (1, 0)
 
 
-async def test_a_key_revoked_meanwhile_changes_nothing(autojump_clock: Clock) -> None:
+async def test_a_key_revoked_meanwhile_changes_nothing() -> None:
     """If the key is revoked during a slow body, the request is a 401 and reaches no backend."""
     replies: list[Reply] = []
     async with (

@@ -11,7 +11,7 @@ import trio.testing
 
 from ollama_gateway.server.pacer import StartPacer
 
-Clock = trio.testing.MockClock
+pytestmark = pytest.mark.virtual_time
 
 
 class Turns(trio.abc.Instrument):
@@ -34,9 +34,7 @@ async def turns() -> AsyncIterator[Turns]:
     trio.lowlevel.remove_instrument(found)
 
 
-async def test_requests_that_arrive_together_start_a_few_at_a_time(
-    autojump_clock: Clock, turns: Turns
-) -> None:
+async def test_requests_that_arrive_together_start_a_few_at_a_time(turns: Turns) -> None:
     """Requests that arrive together start a few in each turn."""
     pacer, passed = StartPacer(starts_per_turn=3), []
 
@@ -52,7 +50,7 @@ async def test_requests_that_arrive_together_start_a_few_at_a_time(
     assert sorted(number for number, _ in passed) == list(range(12))
 
 
-async def test_waiting_requests_start_in_order(autojump_clock: Clock) -> None:
+async def test_waiting_requests_start_in_order() -> None:
     """Waiting requests start in the order of their arrival."""
     pacer, passed = StartPacer(starts_per_turn=1), []
 
@@ -75,7 +73,7 @@ async def _begun(
     await request(number)
 
 
-async def test_few_hardly_wait(autojump_clock: Clock, turns: Turns) -> None:
+async def test_few_hardly_wait(turns: Turns) -> None:
     """Of requests that come one after the other, only every third or so waits for a turn."""
     pacer, waited = StartPacer(starts_per_turn=3), []
     for _ in range(39):
@@ -86,9 +84,7 @@ async def test_few_hardly_wait(autojump_clock: Clock, turns: Turns) -> None:
 
 
 @pytest.mark.parametrize("number", range(7))
-async def test_a_client_that_leaves_in_line_delays_no_other(
-    autojump_clock: Clock, number: int
-) -> None:
+async def test_a_client_that_leaves_in_line_delays_no_other(number: int) -> None:
     """A cancelled request delays no other, also if it had to open the next turn."""
     pacer, passed, leaving = StartPacer(starts_per_turn=2), set(), trio.CancelScope()
 
@@ -107,9 +103,7 @@ async def test_a_client_that_leaves_in_line_delays_no_other(
     assert not pacer._starting
 
 
-async def test_streams_go_on_a_few_at_a_time_while_requests_wait(
-    autojump_clock: Clock, turns: Turns
-) -> None:
+async def test_streams_go_on_a_few_at_a_time_while_requests_wait(turns: Turns) -> None:
     """While requests wait, streams go on a few a turn; afterwards all go on."""
     pacer, went = StartPacer(starts_per_turn=1, running_per_turn=2), []
 
@@ -130,7 +124,7 @@ async def test_streams_go_on_a_few_at_a_time_while_requests_wait(
 
 
 @pytest.mark.parametrize("number", range(3))
-async def test_a_stream_that_ends_holds_up_no_other(autojump_clock: Clock, number: int) -> None:
+async def test_a_stream_that_ends_holds_up_no_other(number: int) -> None:
     """A stream that is cancelled while it gives way delays no other."""
     pacer, went, leaving = (
         StartPacer(starts_per_turn=1, running_per_turn=1),
@@ -155,7 +149,7 @@ async def test_a_stream_that_ends_holds_up_no_other(autojump_clock: Clock, numbe
     assert not pacer._running
 
 
-async def test_a_stream_does_not_wait_if_no_request_waits(autojump_clock: Clock) -> None:
+async def test_a_stream_does_not_wait_if_no_request_waits() -> None:
     """If no request waits, a stream does not even take a turn."""
     pacer = StartPacer()
     with trio.CancelScope() as scope:

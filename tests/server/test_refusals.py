@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 import pytest
-import trio.testing
 
 from ollama_gateway.errors import Unauthorized
 from ollama_gateway.simulator import Model, Simulator
-from tests.support.scenario import CHAT, Reply, open_scenario
+from tests.support.scenario import CHAT, Reply, Scenario, open_scenario
 
-Clock = trio.testing.MockClock
+pytestmark = pytest.mark.virtual_time
+
 DUPLICATE = b'{"model":"m1","MODEL":"other","messages":[]}'
 
 
@@ -31,7 +31,7 @@ def same_but_for_the_name(one: Reply, other: Reply) -> bool:
     return b"NAME" in one.body and same(one, other)
 
 
-async def test_the_generic_403(autojump_clock: Clock) -> None:
+async def test_the_generic_403() -> None:
     """Unknown and forbidden models get the same 403; only the audit record differs."""
     async with open_scenario({"a": Simulator([Model("m1:latest"), Model("secret:1")])}) as scenario:
         _, key = scenario.store.create("narrow", ("m1", "no-such-model"))
@@ -51,12 +51,11 @@ async def test_the_generic_403(autojump_clock: Clock) -> None:
     assert reasons == ["model_not_allowed", "unknown_model", "model_not_allowed"]
 
 
-async def test_endpoint_groups(autojump_clock: Clock) -> None:
+async def test_endpoint_groups(scenario: Scenario) -> None:
     """A key without the right to an endpoint group gets a 403 before its body is read."""
-    async with open_scenario() as scenario:
-        _, key = scenario.store.create("embedder", endpoints=frozenset({"embeddings"}))
-        chat = await scenario.ask(key=key)
-        tags = await scenario.ask("/api/tags", method="GET", key=key)
+    _, key = scenario.store.create("embedder", endpoints=frozenset({"embeddings"}))
+    chat = await scenario.ask(key=key)
+    tags = await scenario.ask("/api/tags", method="GET", key=key)
 
     assert (chat.status, tags.status) == (403, 403)
     assert scenario.records[0].reason == "endpoint_not_allowed"
@@ -77,26 +76,19 @@ async def test_endpoint_groups(autojump_clock: Clock) -> None:
         "clé-clé-clé-clé-clé-clé",
     ],
 )
-async def test_all_bad_keys_get_one_answer(
-    autojump_clock: Clock,
-    key: str,
-) -> None:
+async def test_all_bad_keys_get_one_answer(scenario: Scenario, key: str) -> None:
     """Malformed and unknown keys get the same 401 and leave no record."""
-    async with open_scenario() as scenario:
-        reply = await scenario.ask(key=key)
+    reply = await scenario.ask(key=key)
 
     assert (reply.status, reply.document) == (401, {"error": Unauthorized.default_message})
     assert scenario.records == []
 
 
-async def test_a_typing_error_in_a_key_gets_the_same_answer(
-    autojump_clock: Clock,
-) -> None:
+async def test_a_typing_error_in_a_key_gets_the_same_answer(scenario: Scenario) -> None:
     """A right id with a wrong secret gets the same answer as any other text."""
-    async with open_scenario() as scenario:
-        wrong = scenario.key[:-8] + ("a" if scenario.key[-8] != "a" else "b") + scenario.key[-7:]
+    wrong = scenario.key[:-8] + ("a" if scenario.key[-8] != "a" else "b") + scenario.key[-7:]
 
-        assert same(await scenario.ask(key=wrong), await scenario.ask(key="x"))
+    assert same(await scenario.ask(key=wrong), await scenario.ask(key="x"))
 
 
 @pytest.mark.parametrize(
@@ -129,13 +121,10 @@ async def test_a_typing_error_in_a_key_gets_the_same_answer(
     ],
 )
 async def test_bodies_that_could_be_read_in_two_ways_or_none_are_400(
-    autojump_clock: Clock,
-    body: bytes,
-    text: str | None,
+    scenario: Scenario, body: bytes, text: str | None
 ) -> None:
     """A body that the backend could read otherwise, or not at all, is a 400 on one line."""
-    async with open_scenario() as scenario:
-        reply = await scenario.ask(body=body)
+    reply = await scenario.ask(body=body)
 
     assert reply.status == 400
     assert reply.body.count(b"\n") == 0
@@ -149,12 +138,10 @@ async def test_bodies_that_could_be_read_in_two_ways_or_none_are_400(
     ["x" * 10_000, " \t", "a\x00b", "a\nb", "bad name", "a/b/c/d", "x:", "m\u0456", "m1@sha256:ab"],
 )
 async def test_names_that_break_the_grammar_are_400_for_everyone(
-    autojump_clock: Clock,
-    model: str,
+    scenario: Scenario, model: str
 ) -> None:
     """An invalid model name is a 400, as in Ollama, so nothing is disclosed."""
-    async with open_scenario() as scenario:
-        reply = await scenario.ask(body={**CHAT, "model": model})
+    reply = await scenario.ask(body={**CHAT, "model": model})
 
     assert reply.status == 400
     assert reply.document["error"] in {"invalid model name", "model is required"}
@@ -164,14 +151,10 @@ async def test_names_that_break_the_grammar_are_400_for_everyone(
     "model",
     ["m1", "M1", "m1:latest", "library/m1", " m1 ", "registry.ollama.ai/library/m1", "m1:local"],
 )
-async def test_equal_names_are_one_model(
-    autojump_clock: Clock,
-    model: str,
-) -> None:
+async def test_equal_names_are_one_model(scenario: Scenario, model: str) -> None:
     """Names that are equal to Ollama are authorised and served as one model."""
-    async with open_scenario() as scenario:
-        _, key = scenario.store.create("narrow", ("m1",))
-        reply = await scenario.ask(body={**CHAT, "model": model}, key=key)
+    _, key = scenario.store.create("narrow", ("m1",))
+    reply = await scenario.ask(body={**CHAT, "model": model}, key=key)
 
     assert reply.status == 200
     assert reply.lines[0]["model"] == model
@@ -191,49 +174,38 @@ async def test_equal_names_are_one_model(
     ],
 )
 async def test_fields_that_only_the_backend_checks_reach_it_unchanged(
-    autojump_clock: Clock,
-    changes: dict[str, Any],
-    status: int,
+    scenario: Scenario, changes: dict[str, Any], status: int
 ) -> None:
     """Odd options, messages and tools reach the backend byte for byte."""
     raw = json.dumps({**CHAT, **changes}).encode()
-    async with open_scenario() as scenario:
-        reply = await scenario.ask(body=raw)
-        seen = scenario.simulators["a"].seen[-1]
+    reply = await scenario.ask(body=raw)
+    seen = scenario.simulators["a"].seen[-1]
 
     assert seen.body == raw
     assert reply.status == status
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd", "br"])
-async def test_an_encoded_body_is_415(autojump_clock: Clock, encoding: str) -> None:
+async def test_an_encoded_body_is_415(scenario: Scenario, encoding: str) -> None:
     """A body in an encoding that the gateway cannot read is a 415."""
-    async with open_scenario() as scenario:
-        reply = await scenario.ask(body=b"\x1f\x8b", headers={"content-encoding": encoding})
+    reply = await scenario.ask(body=b"\x1f\x8b", headers={"content-encoding": encoding})
 
     assert reply.status == 415
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
-async def test_errors_are_in_the_dialect_of_the_path(
-    autojump_clock: Clock,
-    path: str,
-) -> None:
+async def test_errors_are_in_the_dialect_of_the_path(scenario: Scenario, path: str) -> None:
     """Errors are a string for Ollama's clients and an object for OpenAI's, with a request id."""
-    async with open_scenario() as scenario:
-        reply = await scenario.ask(path, b"{}")
+    reply = await scenario.ask(path, b"{}")
 
     error = reply.document["error"]
     assert error == "model is required" if path == "/api/chat" else error["type"]
     assert len(reply.headers["x-request-id"]) == 32
 
 
-async def test_secrets_and_text_stay_out_of_records(
-    autojump_clock: Clock,
-) -> None:
+async def test_secrets_and_text_stay_out_of_records(scenario: Scenario) -> None:
     """An audit record holds neither the key, nor the prompt, nor the answer."""
-    async with open_scenario() as scenario:
-        await scenario.ask(body={**CHAT, "messages": [{"role": "user", "content": "my secret"}]})
+    await scenario.ask(body={**CHAT, "messages": [{"role": "user", "content": "my secret"}]})
 
     record = repr(scenario.records[0])
     assert scenario.key not in record

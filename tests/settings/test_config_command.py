@@ -24,7 +24,7 @@ url = "http://a"
 auth_token = { env = "TOKEN" }
 headers = { "X-Key" = "hunter2" }
 """
-TWICE = "".join(f"[[backends]]\nname = '{name}'\nurl = 'http://a'\n" for name in "ab")
+TWICE = "".join(f"[[backends]]\nname = '{name}'\nurl = 'http://a'\npriority = 1\n" for name in "ab")
 THE_SAME = "backends[1].url: is the same server as backends[0]"
 
 
@@ -44,7 +44,7 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({}, [], 0, "ok: no file, only defaults and environment\n", ""),
         ({"gateway.toml": TWICE}, [], 0, "ok: gateway.toml\n", f"warning: {THE_SAME}\n"),
         ({"a.toml": ""}, ["--config", "a.toml"], 0, "ok: a.toml\n", ""),
-        ({}, ["--json"], 0, {"ok": True, "source": None, "warnings": []}, ""),
+        ({}, ["--json"], 0, {"ok": True, "source": None, "warnings": [], "hints": []}, ""),
         (
             {"gateway.toml": "x = 1\n"},
             ["--json"],

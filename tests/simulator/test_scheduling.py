@@ -106,6 +106,22 @@ async def test_residency_begins_anew_at_the_end_of_a_request(autojump_clock: Clo
     assert (during, after) == (90, 100)
 
 
+async def test_the_listed_end_stays_until_it_moves(autojump_clock: Clock) -> None:
+    """Two listings give one `expires_at`, to the nanosecond; a request in between moves it."""
+    simulator = Simulator([Model("m1")], keep_alive=100)
+    simulator.load("m1")
+    ends = []
+    async with memory_server(simulator) as connect:
+        for pause in (0, 30, 60):
+            await anyio.sleep(pause)
+            listed = await ask(await connect(), "GET", "/api/ps")
+            ends.append(listed.document["models"][0]["expires_at"])
+            if pause:
+                await posted(simulator, "/api/chat", chat("m1"))
+
+    assert ends[0] == ends[1] != ends[2]
+
+
 async def test_for_ever_is_292_years() -> None:
     """A negative `keep_alive` is reported as Go's longest duration, which gave 2319 in 2026."""
     simulator = Simulator([Model("m1")])

@@ -1,4 +1,4 @@
-"""One fleet for each module, because starting processes takes most of the time."""
+"""One fleet for the whole run, because starting processes takes most of the time."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def own_fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield started
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """A fleet that the test does not change."""
+    """A fleet that tests do not change but for new keys and requests."""
     with fleet(tmp_path_factory.mktemp("data")) as started:
         yield started

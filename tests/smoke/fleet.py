@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
-import functools
-import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -25,41 +19,17 @@ import attrs
 from ollama_gateway.keys import location_of
 from ollama_gateway.keys.key import APIKey, KeyLimits
 from ollama_gateway.simulator.figures import PATH, Figures
-from tests.support import patience
+from tests.support import patience, ports
+from tests.support.patience import wait_until
 
 PATIENCE: Final = patience.PATIENCE
+free_port: Final = ports.free_port
 PACE: Final = ("--tokens", "20", "--token-delay", "20ms", "--first-token", "0.2s")
 TWO: Final = {
     "a": ("--model", "shared:1", "only-a:1", *PACE),
     "b": ("--model", "shared:1", "only-b:1", *PACE),
 }
 """Arguments of simulators, by name; they share a model, and each has one of its own."""
-
-
-BLOCKS: Final = range(12_000, 32_000, 500)
-"""First ports of the blocks that processes claim, below the ports that the system assigns."""
-
-
-@functools.cache
-def _claimed_ports() -> tuple[Iterator[int], IO[str]]:
-    """Return this process's own ports, and the locked file that keeps other test runs off them."""
-    for first in BLOCKS:
-        lock = (Path(tempfile.gettempdir()) / f"ollama-gateway-test-ports-{first}").open("a")
-        with suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return itertools.cycle(range(first, first + BLOCKS.step)), lock
-        lock.close()
-    raise AssertionError("all blocks of ports are in use")
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that is free and stays free until the test uses it."""
-    ports, _ = _claimed_ports()
-    for port in itertools.islice(ports, BLOCKS.step):
-        with socket.socket() as sock, suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no port is free")
 
 
 @attrs.define
@@ -190,13 +160,9 @@ class Fleet:
 
     def records(self, count: int) -> list[Any]:
         """Return the log lines of requests of the first gateway, once there are this many."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            found = [json.loads(line) for line in self.gateway.lines if '"exchange"' in line]
-            if len(found) >= count:
-                return found
-            assert time.monotonic() < deadline, f"{len(found)} records of {count} were logged"
-            time.sleep(0.01)
+        lines = self.gateway.lines
+        wait_until(lambda: sum('"exchange"' in line for line in lines) >= count, lambda: lines)
+        return [json.loads(line) for line in lines if '"exchange"' in line]
 
     def figures(self, name: str) -> Figures:
         """Return the counters of a simulator."""
@@ -261,7 +227,7 @@ def fleet(
         }
         _, key = _create_key(common, "smoke", KeyLimits())
         environments = [
-            {**common, **_addresses(), "GATEWAY_STORAGE_DATA_DIR": str(own)} for own in directories
+            {**common, **addresses(), "GATEWAY_STORAGE_DATA_DIR": str(own)} for own in directories
         ]
         serving = [Gateway(stack.enter_context(_gateway(e)), e) for e in environments]
         for gateway in serving:
@@ -269,9 +235,17 @@ def fleet(
         yield Fleet(started, serving, key, ports, stack)
 
 
-def _addresses() -> dict[str, str]:
+def addresses() -> dict[str, str]:
+    """Return settings with addresses that are free."""
     names = ("GATEWAY_SERVER_BIND", "GATEWAY_SERVER_ADMIN_BIND")
     return {name: f"127.0.0.1:{free_port()}" for name in names}
+
+
+def alone(directory: Path, **settings: str) -> dict[str, str]:
+    """Return settings of a gateway whose only backend is away."""
+    backend = {"OLLAMA_BACKENDS": f"a=http://127.0.0.1:{free_port()}"}
+    data = {"GATEWAY_STORAGE_DATA_DIR": str(directory)}
+    return {**addresses(), **backend, **data, **settings}
 
 
 def _gateway(environment: Mapping[str, str]) -> AbstractContextManager[Process]:

@@ -16,6 +16,7 @@ import ollama
 import openai
 
 from ollama_gateway.keys.key import KeyLimits
+from tests.smoke.asking import anthropic_client, ollama_client, openai_client
 from tests.smoke.fleet import Fleet, fleet
 
 AGENT, PLAIN, SLOW, DOOMED = "agent:1", "plain:1", "slow:1", "doomed:1"
@@ -37,7 +38,6 @@ TOOLS: Final[Any] = [
         "function": {"name": "get_weather", "description": "d", "parameters": PARAMETERS},
     }
 ]
-SAY_HI: Final[Any] = [{"role": "user", "content": "hi"}]
 
 _names = count()
 
@@ -58,23 +58,19 @@ class Visitor:
     @property
     def ollama(self) -> ollama.Client:
         """Return Ollama's client."""
-        client = ollama.Client(self.fleet.url, headers={"Authorization": f"Bearer {self.key}"})
+        client = ollama_client(self.fleet, self.key)
         self.clients.enter_context(client)
         return client
 
     @property
     def openai(self) -> openai.OpenAI:
         """Return OpenAI's client, without its own retries."""
-        client = openai.OpenAI(base_url=f"{self.fleet.url}/v1", api_key=self.key, max_retries=0)
-        self.clients.enter_context(client)
-        return client
+        return self.clients.enter_context(openai_client(self.fleet, self.key))
 
     @property
     def anthropic(self) -> anthropic.Anthropic:
         """Return Anthropic's client, without its own retries."""
-        client = anthropic.Anthropic(base_url=self.fleet.url, api_key=self.key, max_retries=0)
-        self.clients.enter_context(client)
-        return client
+        return self.clients.enter_context(anthropic_client(self.fleet, self.key))
 
     def metered(self) -> tuple[Any, ...]:
         """Return outcome, prompt and completion tokens and their source, of the one request."""

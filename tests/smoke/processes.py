@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import time
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from tests.smoke.fleet import PATIENCE, TWO, Fleet, Gateway, fleet
+from tests.smoke.asking import ask
+from tests.smoke.fleet import TWO, Fleet, Gateway, fleet
 from tests.support.redis_server import redis_server
 
 COUNT: Final = 2
@@ -45,18 +43,16 @@ def all_serve(gateway: Gateway) -> bool:
 
 def figures(gateway: Gateway) -> dict[str, float]:
     """Return its metrics, by sample."""
-    address = f"http://127.0.0.1:{gateway.admin_port}/metrics"
-    with urllib.request.urlopen(address, timeout=PATIENCE) as response:
-        lines = response.read().decode().splitlines()
+    lines = ask(gateway.admin_port, "/metrics").body.decode().splitlines()
     samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
     return {name: float(value) for name, _, value in samples}
 
 
 def readiness(gateway: Gateway) -> Any:
     """Return the answer of `/readyz`; fail if it is not ready."""
-    address = f"http://127.0.0.1:{gateway.admin_port}/readyz"
-    with urllib.request.urlopen(address, timeout=PATIENCE) as response:
-        return json.load(response)
+    answer = ask(gateway.admin_port, "/readyz")
+    assert answer.status == 200
+    return answer.document
 
 
 def completed(gateway: Gateway) -> float:
@@ -75,11 +71,3 @@ def is_alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"  # its parent may reap it late
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until the condition holds."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

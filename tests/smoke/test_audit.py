@@ -8,8 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,9 @@ from typing import Any
 import attrs
 import pytest
 
+from tests.smoke.asking import CHAT, ask
 from tests.smoke.fleet import PATIENCE, Fleet, clean_environment, fleet
+from tests.support.patience import wait_until
 
 SLOW = {"a": ("--model", "shared:1", "--tokens", "2000", "--token-delay", "50ms")}
 
@@ -33,21 +34,20 @@ class Seen:
 
 
 @contextmanager
-def asked(fleet: Fleet, *, model: str = "shared:1", streams: bool = True) -> Iterator[Any]:
+def asked(fleet: Fleet) -> Iterator[Any]:
     """Return a chat's answer of which nothing was read yet."""
     with closing(http.client.HTTPConnection("127.0.0.1", fleet.port, timeout=PATIENCE)) as client:
-        body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": streams}
         headers = {"Authorization": f"Bearer {fleet.key}"}
-        client.request("POST", "/api/chat", json.dumps(body), headers)
+        client.request("POST", "/api/chat", json.dumps(CHAT), headers)
         yield client.getresponse()
 
 
 def chat(fleet: Fleet, **options: Any) -> Seen:
     """Read a chat to its end."""
-    with asked(fleet, **options) as answer:
-        last = json.loads(answer.read().splitlines()[-1])
+    answer = ask(fleet.port, "/api/chat", fleet.key, CHAT | options)
+    last = json.loads(answer.body.splitlines()[-1])
     counts = (last.get(name, 0) for name in ("prompt_eval_count", "eval_count"))
-    return Seen(answer.headers["X-Request-Id"], answer.status, *counts)
+    return Seen(answer.request_id, answer.status, *counts)
 
 
 def records(fleet: Fleet, *arguments: str) -> list[dict[str, Any]]:
@@ -57,11 +57,14 @@ def records(fleet: Fleet, *arguments: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Wait until the condition holds."""
-    deadline = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < deadline
+def recorded_chat(fleet: Fleet) -> None:
+    """Read a chat, and wait until its record can be listed, as then those before it can be."""
+    seen = chat(fleet)
+    wait_until(
+        lambda: (
+            seen.request_id in [record["request_id"] for record in records(fleet, "--limit", "1")]
+        )
+    )
 
 
 def as_seen(record: dict[str, Any]) -> Seen:
@@ -85,7 +88,7 @@ def alter(path: Path, seq: int) -> None:
 
 def test_every_request_is_listed_shown_summed_up_and_verified(own_fleet: Fleet) -> None:
     """Each request has one record, sums are those clients saw, and an altered record is named."""
-    seen = [chat(own_fleet), chat(own_fleet, streams=False), chat(own_fleet, model="nope")]
+    seen = [chat(own_fleet), chat(own_fleet, stream=False), chat(own_fleet, model="nope")]
     wait_until(lambda: len(records(own_fleet)) == len(seen))
     listed = records(own_fleet)
     open_scenario = own_fleet.ctl("audit", "show", seen[0].request_id)
@@ -144,6 +147,7 @@ def following(fleet: Fleet, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_new_record_is_followed(shared_fleet: Fleet, number: signal.Signals) -> None:
     """A new record is printed at once; a signal ends the command with exit code 0."""
+    recorded_chat(shared_fleet)
     with following(shared_fleet, "--limit", "0") as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("began")
@@ -157,9 +161,8 @@ def test_a_new_record_is_followed(shared_fleet: Fleet, number: signal.Signals) -
 
 def test_a_reader_may_stop_reading(shared_fleet: Fleet) -> None:
     """A closed pipe, as of `| head -1`, ends the command with exit code 0 and no traceback."""
-    chat(shared_fleet)
-    wait_until(lambda: len(records(shared_fleet)) > 0)
-    with following(shared_fleet, "--json") as process:
+    recorded_chat(shared_fleet)
+    with following(shared_fleet, "--json", "--limit", "1") as process:
         assert process.stdout is not None
         first = json.loads(process.stdout.readline())
         process.stdout.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +16,9 @@ from typer.testing import CliRunner
 
 from ollama_gateway.__main__ import main
 from ollama_gateway.cli.main import app
+from tests.smoke.asking import ask
 from tests.smoke.fleet import clean_environment, free_port, running
+from tests.support.commands import alone, run
 
 HEAD: Final = "Tr0ub4Qzw"
 TAIL: Final = "hVnt9rXk7sEcr3tPq"
@@ -53,16 +54,13 @@ def parts_in(text: str) -> set[str]:
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Return settings for this test, in an empty directory."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GATEWAY_STORAGE_DATA_DIR", str(tmp_path / "data"))
+    alone(monkeypatch, tmp_path, tmp_path / "data")
     return monkeypatch
 
 
 def said(*arguments: str) -> tuple[int, str]:
     """Return the exit code of a command and all its output, tracebacks included."""
-    result = CliRunner().invoke(app, arguments)
-    crashed = result.exception is not None and not isinstance(result.exception, SystemExit)
-    assert not crashed, result.exception
+    result = run(*arguments)
     return result.exit_code, result.output
 
 
@@ -211,7 +209,7 @@ def test_a_gateway_whose_stores_refuse(tmp_path: Path) -> None:
         }
         with running("ollama_gateway", "serve", environment=environment) as gateway:
             gateway.wait_for("serving")
-            pages = [_page(admin, path) for path in ("/metrics", "/status.json")]
+            pages = [str(ask(admin, path, TOKEN).body) for path in ("/metrics", "/status.json")]
             gateway.stop()
         log = "\n".join(gateway.lines)
         text = "".join(
@@ -219,14 +217,6 @@ def test_a_gateway_whose_stores_refuse(tmp_path: Path) -> None:
         )
     assert "postgresql (127.0.0.1/gw)" in log
     assert parts_in("".join([log, text, *pages])) == set()
-
-
-def _page(port: int, path: str) -> str:
-    ask = urllib.request.Request(
-        f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"Bearer {TOKEN}"}
-    )
-    with urllib.request.urlopen(ask) as response:  # noqa: S310
-        return str(response.read().decode())
 
 
 def _said_with(environment: dict[str, str], *command: str) -> str:

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import urllib.request
 
 import ollama
 import openai
 import pytest
 
+from tests.smoke.asking import MODEL, SAY_HI, ask, ollama_client, openai_client
 from tests.smoke.fleet import Fleet
 
 UNION = {"shared:1", "only-a:1", "only-b:1"}
-SAY_HI = [{"role": "user", "content": "hi"}]
-
-
-def ollama_client(fleet: Fleet, key: str | None = None) -> ollama.Client:
-    """Return Ollama's Python client, with a key."""
-    return ollama.Client(fleet.url, headers={"Authorization": f"Bearer {key or fleet.key}"})
-
-
-def openai_client(fleet: Fleet) -> openai.OpenAI:
-    """Return OpenAI's Python client, with a key and without its own retries."""
-    return openai.OpenAI(base_url=f"{fleet.url}/v1", api_key=fleet.key, max_retries=0)
 
 
 def native_chat(fleet: Fleet, model: str = "shared:1") -> str:
@@ -67,13 +56,9 @@ def test_openais_client_lists_the_union_and_streams(shared_fleet: Fleet) -> None
     """Models, streamed and whole chats, and errors, as openai's client understands them."""
     with openai_client(shared_fleet) as client:
         assert {model.id for model in client.models.list()} == UNION
-        chunks = client.chat.completions.create(
-            model="shared:1", messages=[{"role": "user", "content": "hi"}], stream=True
-        )
+        chunks = client.chat.completions.create(model=MODEL, messages=SAY_HI, stream=True)
         streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
-        whole = client.chat.completions.create(
-            model="shared:1", messages=[{"role": "user", "content": "hi"}]
-        )
+        whole = client.chat.completions.create(model=MODEL, messages=SAY_HI)
 
         assert streamed == whole.choices[0].message.content != ""
         assert whole.usage is not None
@@ -84,8 +69,7 @@ def test_openais_client_lists_the_union_and_streams(shared_fleet: Fleet) -> None
 def test_a_key_in_the_path_serves_clients_without_headers(shared_fleet: Fleet) -> None:
     """A key in the path works, as in `OLLAMA_HOST=http://gateway/k/KEY`, and is not logged."""
     base = f"{shared_fleet.url}/k/{shared_fleet.key}"
-    with urllib.request.urlopen(f"{base}/api/tags") as response:  # noqa: S310 - our own server
-        listed = json.load(response)
+    listed = ask(shared_fleet.port, f"/k/{shared_fleet.key}/api/tags").document
     head = urllib.request.Request(f"{base}/", method="HEAD")  # noqa: S310
     with urllib.request.urlopen(head) as response:  # noqa: S310
         assert response.status == 200
@@ -102,9 +86,7 @@ def test_the_death_of_a_backend_is_not_noticed(own_fleet: Fleet) -> None:
 
     assert native_chat(own_fleet) == before
     with openai_client(own_fleet) as client:
-        chunks = client.chat.completions.create(
-            model="shared:1", messages=[{"role": "user", "content": "hi"}], stream=True
-        )
+        chunks = client.chat.completions.create(model=MODEL, messages=SAY_HI, stream=True)
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == before
     lines = own_fleet.records(3)
     assert {line["outcome"] for line in lines} == {"completed"}

@@ -6,28 +6,24 @@ import json
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 
-from tests.smoke.fleet import PATIENCE, Fleet, clean_environment, ctl, fleet, free_port, running
+from tests.smoke.asking import ask
+from tests.smoke.fleet import (
+    PATIENCE,
+    Fleet,
+    alone,
+    clean_environment,
+    ctl,
+    fleet,
+    running,
+)
+from tests.support.patience import wait_until
 from tests.support.redis_server import redis_server
-
-
-def status_with(fleet: Fleet, key: str) -> int:
-    """Return the status of `/api/tags` for a key."""
-    ask = urllib.request.Request(  # noqa: S310 - our own server
-        f"{fleet.url}/api/tags", headers={"Authorization": f"Bearer {key}"}
-    )
-    try:
-        with urllib.request.urlopen(ask) as response:  # noqa: S310
-            return int(response.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
 
 
 def test_probe_and_models(own_fleet: Fleet) -> None:
@@ -54,9 +50,8 @@ def test_probe_and_models(own_fleet: Fleet) -> None:
 def test_models_come_from_redis_where_there_is_one(tmp_path: Path) -> None:
     """`models` reads the catalog that a gateway publishes, even if the backends are down."""
     with redis_server() as url, fleet(tmp_path, GATEWAY_REDIS_URL=url) as started:
-        deadline = time.monotonic() + 20
-        while (found := started.ctl_json("models"))["cache"]["source"] != "redis":
-            assert time.monotonic() < deadline, found
+        wait_until(lambda: started.ctl_json("models")["cache"]["source"] == "redis")
+        found = started.ctl_json("models")
         for simulator in started.simulators.values():
             simulator.popen.kill()
             simulator.popen.wait()
@@ -69,13 +64,11 @@ def test_models_come_from_redis_where_there_is_one(tmp_path: Path) -> None:
 def test_keys_take_effect_in_a_running_gateway(shared_fleet: Fleet) -> None:
     """A new key works at once; a revoked one stops working within seconds."""
     made = shared_fleet.ctl_json("keys", "create", "later")
-    assert status_with(shared_fleet, made["key"]) == 200
+    assert ask(shared_fleet.port, "/api/tags", made["key"]).status == 200
 
     assert shared_fleet.ctl("keys", "revoke", made["id"]).returncode == 0
-    deadline = time.monotonic() + 20
-    while status_with(shared_fleet, made["key"]) == 200:
-        assert time.monotonic() < deadline, "the revoked key still works"
-    assert status_with(shared_fleet, made["key"]) == 401
+    wait_until(lambda: ask(shared_fleet.port, "/api/tags", made["key"]).status != 200)
+    assert ask(shared_fleet.port, "/api/tags", made["key"]).status == 401
 
 
 def test_health(shared_fleet: Fleet) -> None:
@@ -107,10 +100,7 @@ def test_without_a_gateway_or_good_settings(
     """The exit code and stderr say why a command fails, and nothing starts."""
     wrong = tmp_path / "wrong.toml"
     wrong.write_text('[server]\nbindd = "x"\n[race]\nidle_timeout = "5 parsecs"\n')
-    environment = {
-        "GATEWAY_STORAGE_DATA_DIR": str(tmp_path),
-        "GATEWAY_SERVER_ADMIN_BIND": f"127.0.0.1:{free_port()}",
-    }
+    environment = alone(tmp_path)
     given = [str(wrong) if argument == wrong.name else argument for argument in arguments]
     ended = ctl(*given, environment=environment)
 
@@ -122,13 +112,7 @@ def test_without_a_gateway_or_good_settings(
 
 def test_serve_without_a_key_says_how_to_make_one(tmp_path: Path) -> None:
     """The first start logs the store and how to create a key; every line is JSON."""
-    environment = {
-        "GATEWAY_STORAGE_DATA_DIR": str(tmp_path),
-        "GATEWAY_SERVER_BIND": "127.0.0.1:0",
-        "GATEWAY_SERVER_ADMIN_BIND": "127.0.0.1:0",
-        "OLLAMA_BACKENDS": f"a=http://127.0.0.1:{free_port()}",
-        "GATEWAY_NOBODY_KNOWS": "this",
-    }
+    environment = alone(tmp_path, GATEWAY_NOBODY_KNOWS="this")
     with running("ollama_gateway", "serve", environment=environment) as gateway:
         gateway.wait_for("GATEWAY_NOBODY_KNOWS")
         gateway.wait_for("serving")
@@ -137,18 +121,6 @@ def test_serve_without_a_key_says_how_to_make_one(tmp_path: Path) -> None:
     assert any("gatewayctl keys create" in line for line in gateway.lines)
     assert all(isinstance(json.loads(line), dict) for line in gateway.lines)
     assert any(str(tmp_path / "keys.db") in line for line in gateway.lines)
-
-
-def test_init_writes_settings_that_load(own_fleet: Fleet, tmp_path: Path) -> None:
-    """`init` probes the servers and writes a file that `config check` accepts."""
-    url = own_fleet.environment["OLLAMA_BACKENDS"].split(",")[0].partition("=")[2]
-    output = tmp_path / "gateway.toml"
-    made = ctl("init", url, "127.0.0.1:1", "--output", str(output), environment={})
-
-    assert made.returncode == 0
-    assert "shared:1" in output.read_text()
-    assert ctl("config", "check", "--config", str(output), environment={}).returncode == 0
-    assert ctl("init", url, "--output", str(output), environment={}).returncode == 2
 
 
 def test_the_demo_shows_the_main_jobs() -> None:

@@ -12,10 +12,9 @@ import openai
 import pytest
 
 from ollama_gateway.ledger.read.journals import Journals, TimeRange
+from tests.smoke.asking import MODEL, SAY_HI, anthropic_client, openai_client
 from tests.smoke.fleet import Fleet, fleet
 
-MODEL: Final = "shared:1"
-SAY_HI: Final[Any] = [{"role": "user", "content": "hi"}]
 TEXT: Final = "Hello from a simulated model,"
 METERED: Final = {"outcome": "completed", "status": 200, "tokens_source": "reported"}
 PACE: Final = ("--tokens", "5", "--token-delay", "1ms")
@@ -33,23 +32,15 @@ def strict_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 @pytest.fixture
 def gpt(strict_fleet: Fleet) -> Iterator[openai.OpenAI]:
     """Return OpenAI's client."""
-    with _openai(strict_fleet) as client:
+    with openai_client(strict_fleet) as client:
         yield client
 
 
 @pytest.fixture
 def claude(strict_fleet: Fleet) -> Iterator[anthropic.Anthropic]:
     """Return Anthropic's client."""
-    with _anthropic(strict_fleet) as client:
+    with anthropic_client(strict_fleet) as client:
         yield client
-
-
-def _openai(of: Fleet) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{of.url}/v1", api_key=of.key, max_retries=0)
-
-
-def _anthropic(of: Fleet) -> anthropic.Anthropic:
-    return anthropic.Anthropic(base_url=of.url, api_key=of.key, max_retries=0)
 
 
 def last_row(of: Fleet) -> dict[str, Any]:
@@ -177,7 +168,10 @@ def test_a_backend_that_dies_in_the_middle_is_raised(tmp_path: Path) -> None:
     simulators = {"a": ("--model", MODEL, "--tokens", "5000", "--token-delay", "20ms")}
     with ExitStack() as stack:
         own = stack.enter_context(fleet(tmp_path, simulators))
-        gpt, claude = stack.enter_context(_openai(own)), stack.enter_context(_anthropic(own))
+        gpt, claude = (
+            stack.enter_context(openai_client(own)),
+            stack.enter_context(anthropic_client(own)),
+        )
         streams = [stack.enter_context(closing(stream)) for stream in _streams(gpt, claude)]
         begun = [iter(stream) for stream in streams]
         for stream in begun:

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 from ollama_gateway.keys.key import KeyLimits
-from tests.smoke.fleet import Fleet, Gateway, free_port, running
+from tests.smoke.fleet import Fleet, Gateway, addresses, running
 from tests.support.patience import PATIENCE
 
 CHAT = json.dumps({"model": "shared:1", "messages": [{"role": "user", "content": "hi"}]}).encode()
@@ -54,10 +54,7 @@ def test_a_second_signal_ends_it_at_once(own_fleet: Fleet) -> None:
     """A second signal ends the process without waiting for the drain."""
     own_fleet.simulators["a"].popen.send_signal(signal.SIGSTOP)
     try:
-        client = socket.create_connection(("127.0.0.1", own_fleet.port), timeout=PATIENCE)
-        with client:
-            head = f"host: h\r\nx-api-key: {own_fleet.key}\r\ncontent-length: {len(CHAT)}\r\n\r\n"
-            client.sendall(b"POST /api/chat HTTP/1.1\r\n" + head.encode() + CHAT)
+        with asked_chat(own_fleet, own_fleet.key):
             own_fleet.gateway.popen.send_signal(signal.SIGTERM)
             own_fleet.gateway.wait_for("draining")
             own_fleet.gateway.popen.send_signal(signal.SIGTERM)
@@ -90,9 +87,8 @@ def test_a_client_that_stopped_reading_holds_up_nothing(own_fleet: Fleet) -> Non
 
 def test_a_disk_that_hangs_does_not_hold_up_the_end(own_fleet: Fleet) -> None:
     """The process ends although journals, budgets and keys cannot be closed."""
-    names = ("GATEWAY_SERVER_BIND", "GATEWAY_SERVER_ADMIN_BIND")
-    ports = {name: f"127.0.0.1:{free_port()}" for name in names}
-    environment = {**own_fleet.environment, **ports, "GATEWAY_LIMITS_TOKENS_PER_DAY": "100000"}
+    budget = {"GATEWAY_LIMITS_TOKENS_PER_DAY": "100000"}
+    environment = {**own_fleet.environment, **addresses(), **budget}
     _, unseen = own_fleet.create_key("unseen", KeyLimits())
     with running("tests.smoke.hanging", "serve", environment=environment) as gateway:
         gateway.wait_for("serving")

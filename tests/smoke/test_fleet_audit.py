@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.smoke.fleet import PATIENCE, Fleet, Gateway, ctl, fleet
-from tests.smoke.test_audit import wait_until
+from tests.smoke.asking import CHAT, ask
+from tests.smoke.fleet import Fleet, Gateway, ctl, fleet
+from tests.support.patience import wait_until
 from tests.support.postgres_server import PostgresServer
 
 
@@ -25,15 +25,7 @@ def machines(postgres: PostgresServer, database_url: str, tmp_path: Path) -> Ite
 
 def chat(gateway: Gateway, key: str) -> str:
     """Run a chat and return the request id."""
-    body = {"model": "shared:1", "messages": [{"role": "user", "content": "hi"}]}
-    ask = urllib.request.Request(
-        f"http://127.0.0.1:{gateway.port}/api/chat",
-        json.dumps(body).encode(),
-        {"Authorization": f"Bearer {key}"},
-    )
-    with urllib.request.urlopen(ask, timeout=PATIENCE) as answer:  # noqa: S310
-        answer.read()
-        return str(answer.headers["X-Request-Id"])
+    return ask(gateway.port, "/api/chat", key, CHAT).request_id
 
 
 def listed(gateway: Gateway) -> list[dict[str, Any]]:

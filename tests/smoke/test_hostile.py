@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from tests.http.test_crashers import ANSWERED_IN_HTTP_1, REFUSED
+from tests.smoke.asking import ask
 from tests.smoke.fleet import Fleet
 from tests.smoke.test_clients import native_chat
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, wait_until
 
 STREAMS = 8
 ROUNDS = 5
@@ -30,13 +27,6 @@ def attack(fleet: Fleet, data: bytes) -> bytes:
             return b""
 
 
-def status(fleet: Fleet) -> Any:
-    """Return the gateway's status."""
-    address = fleet.environment["GATEWAY_SERVER_ADMIN_BIND"]
-    with urllib.request.urlopen(f"http://{address}/status.json") as response:
-        return json.load(response)
-
-
 def open_files(fleet: Fleet) -> int:
     """Return the number of file descriptors of the gateway."""
     return len(os.listdir(f"/proc/{fleet.gateway.popen.pid}/fd"))  # noqa: PTH208 - /proc
@@ -44,7 +34,7 @@ def open_files(fleet: Fleet) -> int:
 
 def quiet(fleet: Fleet) -> bool:
     """Return whether no client is connected and no request is running."""
-    figures = status(fleet)
+    figures = fleet.gateways[0].status()
     return (figures["connections"], figures["requests"]) == (0, 0)
 
 
@@ -60,17 +50,16 @@ def test_requests_that_crash_stock_hypercorn_disturb_no_stream(own_fleet: Fleet)
 
         assert [chat.result() for chat in chats] == [expected] * STREAMS
     assert own_fleet.gateway.popen.poll() is None
-    deadline = time.monotonic() + 20
-    while not quiet(own_fleet) or open_files(own_fleet) > files:
-        assert time.monotonic() < deadline, (status(own_fleet), open_files(own_fleet), files)
+    wait_until(
+        lambda: quiet(own_fleet) and open_files(own_fleet) <= files,
+        lambda: (own_fleet.gateways[0].status(), open_files(own_fleet), files),
+    )
     assert not any("Traceback" in line for line in own_fleet.gateway.lines)
 
 
-def test_the_admin_routes_are_not_public(own_fleet: Fleet) -> None:
+def test_the_admin_routes_are_not_public(shared_fleet: Fleet) -> None:
     """Only the admin address serves health and metrics."""
     for path in ("/healthz", "/readyz", "/metrics", "/status.json"):
-        public = attack(own_fleet, f"GET {path} HTTP/1.1\r\nhost: h\r\n\r\n".encode())
+        public = attack(shared_fleet, f"GET {path} HTTP/1.1\r\nhost: h\r\n\r\n".encode())
         assert public.startswith(b"HTTP/1.1 404 ")
-        address = own_fleet.environment["GATEWAY_SERVER_ADMIN_BIND"]
-        with urllib.request.urlopen(f"http://{address}{path}") as response:
-            assert response.status == 200
+        assert ask(shared_fleet.gateways[0].admin_port, path).status == 200

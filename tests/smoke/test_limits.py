@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
-import time
-import urllib.error
-import urllib.request
 
 import ollama
 import openai
 import pytest
 
 from ollama_gateway.keys.key import KeyLimits
-from tests.smoke.fleet import PATIENCE, Fleet
+from tests.smoke.asking import CHAT, MODEL, SAY_HI, ask, ollama_client, openai_client
+from tests.smoke.fleet import Fleet
+from tests.support.patience import wait_until
 
-MODEL = "shared:1"
-CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": False}
-SAY_HI = [{"role": "user", "content": "hi"}]
 TOLD = r"this key's limit of 1 requests a minute is reached; try again in (1m)?\d+s"
 
 
 def status_with(fleet: Fleet, key: str) -> int:
     """Return the status of a chat with a key."""
-    ask = urllib.request.Request(  # noqa: S310 - our own server
-        f"{fleet.url}/api/chat",
-        json.dumps(CHAT | {"options": {"num_predict": 1}}).encode(),
-        {"Authorization": f"Bearer {key}"},
-    )
-    try:
-        with urllib.request.urlopen(ask) as response:  # noqa: S310
-            return int(response.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
-
-
-def wait_for_status(fleet: Fleet, key: str, status: int) -> None:
-    """Wait until a chat has this status."""
-    deadline = time.monotonic() + PATIENCE
-    while status_with(fleet, key) != status:
-        assert time.monotonic() < deadline, f"no {status} came"
+    body = CHAT | {"stream": False, "options": {"num_predict": 1}}
+    return ask(fleet.port, "/api/chat", key, body).status
 
 
 def used_up(fleet: Fleet, name: str) -> str:
@@ -55,9 +34,9 @@ def test_a_changed_limit_takes_effect(shared_fleet: Fleet) -> None:
     key, text = shared_fleet.create_key("changed", KeyLimits())
     assert status_with(shared_fleet, text) == 200
     assert shared_fleet.ctl("keys", "update", key.id, "--requests-per-minute", "1").returncode == 0
-    wait_for_status(shared_fleet, text, 429)
+    wait_until(lambda: status_with(shared_fleet, text) == 429)
     assert shared_fleet.ctl("keys", "update", key.id, "--requests-per-minute", "0").returncode == 0
-    wait_for_status(shared_fleet, text, 200)
+    wait_until(lambda: status_with(shared_fleet, text) == 200)
 
 
 def test_show_prints_the_usage(shared_fleet: Fleet) -> None:
@@ -83,10 +62,10 @@ def test_openais_client_meets_its_own_error(shared_fleet: Fleet) -> None:
     """A 429 is a `RateLimitError` with the headers that OpenAI documents."""
     text = used_up(shared_fleet, "for openai")
     with (
-        openai.OpenAI(base_url=f"{shared_fleet.url}/v1", api_key=text, max_retries=0) as client,
+        openai_client(shared_fleet, text) as client,
         pytest.raises(openai.RateLimitError) as caught,
     ):
-        client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "hi"}])
+        client.chat.completions.create(model=MODEL, messages=SAY_HI)
     headers = caught.value.response.headers
     requests = {
         name: headers[f"x-ratelimit-{name}"] for name in ("limit-requests", "remaining-requests")
@@ -102,9 +81,8 @@ def test_openais_client_meets_its_own_error(shared_fleet: Fleet) -> None:
 def test_ollamas_client_meets_its_own_error(shared_fleet: Fleet, how: str) -> None:
     """A 429 is a `ResponseError` with one line that names the limit."""
     text = used_up(shared_fleet, f"for ollama {how}")
-    headers = {"Authorization": f"Bearer {text}"}
     with (
-        ollama.Client(shared_fleet.url, headers=headers) as client,
+        ollama_client(shared_fleet, text) as client,
         pytest.raises(ollama.ResponseError) as caught,
     ):
         list(client.chat(MODEL, SAY_HI, stream=how == "streamed"))

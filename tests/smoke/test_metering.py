@@ -11,13 +11,13 @@ import ollama
 import openai
 import pytest
 
+from tests.smoke.asking import SAY_HI
 from tests.smoke.fleet import Fleet
 from tests.smoke.metering import (
     AGENT,
     DOOMED,
     PICTURE,
     PLAIN,
-    SAY_HI,
     SLOW,
     TEXT,
     THOUGHTS,

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import signal
-import socket
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.smoke.asking import CHAT, ask, rest_of
 from tests.smoke.fleet import Fleet, Gateway, fleet
-from tests.smoke.test_drain import CHAT, begun_chat
-from tests.support.patience import PATIENCE
+from tests.smoke.test_drain import begun_chat
+from tests.support.patience import wait_until
 
 
 @pytest.fixture
@@ -33,40 +30,13 @@ def two_gateways(tmp_path: Path) -> Iterator[Fleet]:
 
 def chat(fleet: Fleet, gateway: Gateway) -> tuple[int, str | None, str | None]:
     """Run a chat; return its status, its backend and Retry-After."""
-    ask = urllib.request.Request(
-        f"http://127.0.0.1:{gateway.port}/api/chat",
-        data=CHAT,
-        headers={"Authorization": f"Bearer {fleet.key}"},
-    )
-    try:
-        with urllib.request.urlopen(ask, timeout=PATIENCE) as response:  # noqa: S310 - our own server
-            response.read()
-            return response.status, response.headers["x-gateway-backend"], None
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, None, error.headers["retry-after"]
-
-
-def remainder_of(client: socket.socket) -> bytes:
-    """Read an answer to its end."""
-    received = b""
-    while not received.endswith(b"0\r\n\r\n"):
-        received += (data := client.recv(65536))
-        assert data, "the answer was cut"
-    return received
+    answer = ask(gateway.port, "/api/chat", fleet.key, CHAT)
+    return answer.status, answer.headers["x-gateway-backend"], answer.headers["retry-after"]
 
 
 def paused(gateway: Gateway) -> list[str]:
     """Return the backends that a gateway has paused."""
     return [backend["name"] for backend in gateway.status()["backends"] if backend["paused"]]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until the condition holds."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def listed(fleet: Fleet) -> dict[str, Any]:
@@ -95,7 +65,9 @@ def test_a_backend_is_taken_out_and_brought_back(two_gateways: Fleet) -> None:
             )
         finally:
             started.simulators["a"].popen.send_signal(signal.SIGCONT)
-        assert b'"done":true' in remainder_of(client)
+        rest = rest_of(client)
+        assert b'"done":true' in rest
+        assert rest.endswith(b"0\r\n\r\n")
 
     started.restart(0, signal.SIGTERM)
     assert paused(first) == ["a"]

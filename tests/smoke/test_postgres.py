@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 import signal
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
 
 from ollama_gateway.keys.key import KeyLimits, generate
 from ollama_gateway.keys.sqlite import SQLiteKeys
-from tests.smoke.fleet import PATIENCE, Fleet, ctl, fleet
-from tests.support.postgres_server import PostgresServer, private_postgres
+from tests.smoke.asking import ask
+from tests.smoke.fleet import Fleet, ctl, fleet
+from tests.support.patience import wait_until
+from tests.support.postgres_server import PostgresServer
 
 
 @attrs.frozen
@@ -35,45 +34,17 @@ class Shared:
 
 
 @pytest.fixture
-def server() -> Iterator[PostgresServer]:
-    """Return a PostgreSQL server that the test may stop."""
-    with private_postgres() as started:
-        started.make_template()
-        yield started
-
-
-@pytest.fixture
-def shared(server: PostgresServer, tmp_path: Path) -> Iterator[Shared]:
+def shared(own_postgres: PostgresServer, tmp_path: Path) -> Iterator[Shared]:
     """Run two gateways with this database."""
-    url = server.url_of("migrated")
+    url = own_postgres.url_of("migrated")
     machines = [tmp_path / "a", tmp_path / "b"]
     with fleet(machines, GATEWAY_STORAGE_DATABASE_URL=url) as started:
-        yield Shared(server, started)
-
-
-def answer(port: int, path: str, key: str = "") -> tuple[int, Any]:
-    """Return status and JSON of an answer."""
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    ask = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
-    try:
-        with urllib.request.urlopen(ask, timeout=PATIENCE) as response:  # noqa: S310
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
+        yield Shared(own_postgres, started)
 
 
 def status(port: int, key: str) -> int:
     """Return the status of a listing with a key."""
-    return answer(port, "/api/tags", key)[0]
-
-
-def wait_until(is_so: Callable[[], bool]) -> float:
-    """Wait until the condition holds; return the seconds that it took."""
-    began = time.monotonic()
-    while not is_so():
-        assert time.monotonic() < began + PATIENCE, "it did not come to be so"
-    return time.monotonic() - began
+    return ask(port, "/api/tags", key).status
 
 
 def test_a_change_reaches_every_machine(shared: Shared, tmp_path: Path) -> None:
@@ -110,8 +81,9 @@ def test_an_outage_is_survived(shared: Shared) -> None:
     while time.monotonic() < began + 1:  # longer than the last finding counts as fresh
         assert shared.statuses(known) == [200, 200]
     for gateway in shared.fleet.gateways:
-        code, body = answer(gateway.admin_port, "/readyz")
-        assert (code, body["ready"], body["reasons"]) == (200, True, [])
+        ready = ask(gateway.admin_port, "/readyz")
+        body = ready.document
+        assert (ready.status, body["ready"], body["reasons"]) == (200, True, [])
         assert body["degraded"] == ["the key store does not answer: known keys only"]
     assert "ready, the key store" in health_while_asked(shared, text)
     assert shared.fleet.ctl("keys", "list").returncode == 1
@@ -119,7 +91,7 @@ def test_an_outage_is_survived(shared: Shared) -> None:
     _, new = shared.fleet.create_key("new", KeyLimits())
     assert shared.statuses(new) == [200, 200]
     assert shared.statuses(text) == [401, 401]
-    assert answer(shared.fleet.gateways[0].admin_port, "/readyz")[1]["degraded"] == []
+    assert ask(shared.fleet.gateways[0].admin_port, "/readyz").document["degraded"] == []
 
 
 def test_a_database_that_hangs_holds_up_no_known_key(shared: Shared) -> None:
@@ -144,18 +116,20 @@ def test_a_gateway_starts_while_the_database_is_away(shared: Shared) -> None:
     line = gateway.process.wait_for('"event": "keys"')
     assert "PostgreSQL cannot be reached; until it is back, requests get 503" in line
     assert status(gateway.port, shared.fleet.key) == 503
-    code, body = answer(gateway.admin_port, "/readyz")
-    assert (code, body["reasons"]) == (503, ["the key store does not answer"])
+    ready = ask(gateway.admin_port, "/readyz")
+    assert (ready.status, ready.document["reasons"]) == (503, ["the key store does not answer"])
     shared.server.start()
     wait_until(lambda: status(gateway.port, shared.fleet.key) == 200)
 
 
-def test_keys_of_a_machine_move_into_the_database(server: PostgresServer, tmp_path: Path) -> None:
+def test_keys_of_a_machine_move_into_the_database(
+    own_postgres: PostgresServer, tmp_path: Path
+) -> None:
     """After `db migrate` and `db import-local` a key of the file works on the new gateways."""
     with closing(SQLiteKeys(tmp_path / "keys.db")) as local:
         _, text = local.create("old friend")
-    server.execute("CREATE DATABASE new")
-    url = server.socket_url_of("new")
+    own_postgres.execute("CREATE DATABASE new")
+    url = own_postgres.socket_url_of("new")
     settings = {"GATEWAY_STORAGE_DATA_DIR": str(tmp_path), "GATEWAY_STORAGE_DATABASE_URL": url}
     refused = ctl("serve", environment=settings)
     assert refused.returncode == 1

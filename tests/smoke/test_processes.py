@@ -14,7 +14,8 @@ import pytest
 
 from ollama_gateway.backends.pausing import PauseFile
 from ollama_gateway.keys.key import KeyLimits
-from tests.smoke.fleet import PATIENCE, TWO, Fleet, clean_environment, free_port, running
+from tests.smoke.asking import rest_of
+from tests.smoke.fleet import PATIENCE, TWO, Fleet, alone, free_port, running
 from tests.smoke.processes import (
     COUNT,
     all_serve,
@@ -25,9 +26,9 @@ from tests.smoke.processes import (
     pids,
     readiness,
     several,
-    wait_until,
 )
 from tests.smoke.test_drain import begun_chat, remainder_of
+from tests.support.patience import wait_until
 from tests.support.redis_server import redis_server
 
 
@@ -57,17 +58,6 @@ def shared_out(stack: ExitStack, fleet: Fleet) -> list[socket.socket]:
     return chats
 
 
-def remainder_of_chat(client: socket.socket) -> bytes:
-    """Read the rest of an answer, to its end or that of the connection."""
-    received = b""
-    try:
-        while not received.endswith(b"0\r\n\r\n") and (data := client.recv(65536)):
-            received += data
-    except ConnectionResetError:
-        pass
-    return received
-
-
 def test_processes_share_what_comes(running_processes: Fleet) -> None:
     """Each process gets chats; status and metrics are those of all together."""
     gateway = running_processes.gateways[0]
@@ -75,7 +65,7 @@ def test_processes_share_what_comes(running_processes: Fleet) -> None:
     with ExitStack() as stack:
         chats = shared_out(stack, running_processes)
         status, during = gateway.status(), figures(gateway)
-        assert all(b'"done":true' in remainder_of_chat(chat) for chat in chats)
+        assert all(b'"done":true' in rest_of(chat) for chat in chats)
     wait_until(lambda: completed(gateway) == before + len(chats))
 
     assert status["requests"] == sum(m["status"]["requests"] for m in status["processes"])
@@ -105,7 +95,7 @@ def test_a_killed_process_is_started_again(running_processes: Fleet) -> None:
         os.kill(victim, signal.SIGKILL)
         while (ready := readiness(gateway))["ready"] and not ready["degraded"]:
             pass
-        ends = [remainder_of_chat(chat) for chat in chats]
+        ends = [rest_of(chat) for chat in chats]
         wait_until(lambda: all_serve(gateway))
 
     assert ready == {"ready": True, "reasons": [], "degraded": ["process 0 does not answer"]}
@@ -166,14 +156,8 @@ def test_a_start_that_fails_ends_them_all(tmp_path: Path) -> None:
     (tmp_path / "journal-0.lock").mkdir()
     bind = f"127.0.0.1:{free_port()}"
     with redis_server() as url:
-        environment = {
-            **clean_environment(),
-            "GATEWAY_REDIS_URL": url,
-            "GATEWAY_SERVER_PROCESSES": "2",
-            "GATEWAY_SERVER_BIND": bind,
-            "GATEWAY_SERVER_ADMIN_BIND": "127.0.0.1:0",
-            "GATEWAY_STORAGE_DATA_DIR": str(tmp_path),
-        }
+        two = {"GATEWAY_REDIS_URL": url, "GATEWAY_SERVER_PROCESSES": "2"}
+        environment = alone(tmp_path, GATEWAY_SERVER_BIND=bind, **two)
         with running("ollama_gateway", "serve", environment=environment) as process:
             assert process.popen.wait(PATIENCE) == 1
             line = process.wait_for("could not start")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.smoke.fleet import ctl, free_port, running
+from tests.smoke.fleet import addresses, ctl, running
 
 COMMANDS = (
     ("config", "check"),
@@ -24,12 +24,7 @@ COMMANDS = (
 
 def settings_for(directory: Path) -> dict[str, str]:
     """Return the settings of a gateway."""
-    return {
-        "GATEWAY_STORAGE_DATA_DIR": str(directory),
-        "GATEWAY_STORAGE_DATABASE_URL": "",
-        "GATEWAY_SERVER_BIND": f"127.0.0.1:{free_port()}",
-        "GATEWAY_SERVER_ADMIN_BIND": f"127.0.0.1:{free_port()}",
-    }
+    return {**addresses(), "GATEWAY_STORAGE_DATA_DIR": str(directory)}
 
 
 @pytest.fixture

@@ -6,23 +6,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.smoke.fleet import PATIENCE, clean_environment, ctl, free_port
+from tests.smoke.fleet import PATIENCE, alone, clean_environment, ctl
+from tests.support.patience import wait_until
 
 
 @pytest.mark.parametrize("where", ["closed pipe", "full disk"])
 def test_the_gateway_serves_and_ends_with_0(tmp_path: Path, where: str) -> None:
     """The gateway starts, answers and drains although it cannot log."""
-    environment = {
-        "GATEWAY_STORAGE_DATA_DIR": str(tmp_path),
-        "GATEWAY_SERVER_BIND": "127.0.0.1:0",
-        "GATEWAY_SERVER_ADMIN_BIND": f"127.0.0.1:{free_port()}",
-        "OLLAMA_BACKENDS": f"a=http://127.0.0.1:{free_port()}",
-    }
+    environment = alone(tmp_path)
     made = ctl("keys", "create", "x", environment=environment)
     assert made.returncode == 0
     reading, writing = os.pipe()
@@ -34,10 +29,12 @@ def test_the_gateway_serves_and_ends_with_0(tmp_path: Path, where: str) -> None:
             stderr=closed if where == "closed pipe" else full,
         )
     try:
-        deadline = time.monotonic() + PATIENCE
-        while ctl("health", environment=environment).returncode != 0:
-            assert gateway.poll() is None, "it ended"
-            assert time.monotonic() < deadline, "it does not answer"
+        wait_until(
+            lambda: (
+                gateway.poll() is not None or ctl("health", environment=environment).returncode == 0
+            )
+        )
+        assert gateway.poll() is None
         gateway.send_signal(signal.SIGTERM)
 
         assert gateway.wait(PATIENCE) == 0

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 import anyio
 import anyio.lowlevel
@@ -17,8 +16,7 @@ from ollama_gateway.storage.batcher import (
     in_place,
     in_thread,
 )
-
-S = TypeVar("S")
+from tests.support.runners import Slow
 
 
 class Squares:
@@ -41,12 +39,6 @@ class Squares:
             return [item * item for item in items]
         finally:
             self.running -= 1
-
-
-async def slow(work: Callable[[], S], /) -> S:
-    """A runner that runs in place, after a second of virtual time."""
-    await anyio.sleep(1)
-    return work()
 
 
 async def gathered(batcher: Batcher[int, int], items: Sequence[int]) -> dict[int, object]:
@@ -88,7 +80,7 @@ async def test_what_arrives_meanwhile_is_the_next_batch(
     """Items that arrive while a batch runs form the next batch, in order of arrival."""
     squares = Squares()
     async with (
-        Batcher(squares, runner=slow).opened() as batcher,
+        Batcher(squares, runner=Slow(1)).opened() as batcher,
         anyio.create_task_group() as tasks,
     ):
         for item in range(4):
@@ -97,11 +89,9 @@ async def test_what_arrives_meanwhile_is_the_next_batch(
     assert squares.batches == [[0], [1, 2, 3]]
 
 
-async def test_a_single_item_waits_for_no_others(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_single_item_waits_for_no_others(autojump_clock: trio.testing.MockClock) -> None:
     """A lone item runs at once: there is no gathering time."""
-    async with Batcher(Squares(), runner=slow).opened() as batcher:
+    async with Batcher(Squares(), runner=Slow(1)).opened() as batcher:
         assert await batcher.submit(3) == 9
     assert trio.current_time() == 1
 
@@ -156,7 +146,7 @@ async def test_a_cancelled_caller_takes_back_its_item(
     """A cancelled caller's item does not run if no batch has gathered it; its slot is free."""
     squares = Squares()
     async with (
-        Batcher(squares, max_waiting=1, runner=slow).opened() as batcher,
+        Batcher(squares, max_waiting=1, runner=Slow(1)).opened() as batcher,
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(batcher.submit, 1)
@@ -173,7 +163,7 @@ async def test_the_result_of_a_cancelled_caller_is_dropped(
 ) -> None:
     """A caller that leaves while its batch runs harms neither the batch nor the other callers."""
     squares = Squares()
-    batcher = Batcher(squares, runner=slow)
+    batcher = Batcher(squares, runner=Slow(1))
     results: list[int] = []
 
     async def patient() -> None:
@@ -203,7 +193,7 @@ async def test_leaving_the_block_finishes_what_waits(
         outcomes[item] = await batcher.submit(item)
 
     async with anyio.create_task_group() as tasks:
-        async with Batcher(Squares(), max_batch=1, runner=slow).opened() as batcher:
+        async with Batcher(Squares(), max_batch=1, runner=Slow(1)).opened() as batcher:
             for item in range(3):
                 tasks.start_soon(one, batcher, item)
             await trio.testing.wait_all_tasks_blocked()
@@ -221,11 +211,9 @@ async def test_a_block_left_before_its_task_started_ends() -> None:
         await batcher.submit(1)
 
 
-async def test_a_cancelled_run_wakes_everybody(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_cancelled_run_wakes_everybody(autojump_clock: trio.testing.MockClock) -> None:
     """Cancelling the service fails the running batch and all waiting callers; none hangs."""
-    batcher = Batcher(Squares(), max_batch=1, runner=slow)
+    batcher = Batcher(Squares(), max_batch=1, runner=Slow(1))
     outcomes: dict[int, object] = {}
 
     async def submit_all() -> None:

@@ -20,6 +20,7 @@ from ollama_gateway.storage.batcher import (
     in_thread,
 )
 from tests.storage.test_batcher import Squares, gathered
+from tests.support.runners import Slow
 
 S = TypeVar("S")
 
@@ -77,14 +78,9 @@ async def test_leaving_the_block_waits_for_no_thread_that_hangs(
 
 async def test_leaving_the_block_waits_five_seconds(autojump_clock: trio.testing.MockClock) -> None:
     """Leaving takes no longer, however slow the store is."""
-
-    async def hanging(work: Callable[[], S], /) -> S:
-        await anyio.sleep(3600)
-        return work()
-
     async with (
         anyio.create_task_group() as outside,
-        Batcher(Squares(), runner=hanging).opened() as batcher,
+        Batcher(Squares(), runner=Slow(3600)).opened() as batcher,
     ):
         outside.start_soon(gathered, batcher, [1, 2])
         await trio.testing.wait_all_tasks_blocked()

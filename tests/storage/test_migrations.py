@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -12,8 +11,8 @@ import pytest
 from ollama_gateway.storage.database import DatabaseError
 from ollama_gateway.storage.migrations import Migration, check_schema, migrate, migrations
 from ollama_gateway.storage.postgres import Database
-from tests.support.patience import PATIENCE
 from tests.support.postgres_server import PostgresServer
+from tests.support.threads import at_once
 
 NEWEST = len(migrations())
 MORE = (*migrations(), Migration(NEWEST + 1, "more", "CREATE TABLE more (x integer);"))
@@ -100,8 +99,7 @@ def test_a_table_of_somebody_else_is_in_the_way(postgres: PostgresServer, name: 
 
 def test_a_role_that_may_make_no_tables_is_told_so(postgres: PostgresServer, name: str) -> None:
     """The error names the role's rights, not a table."""
-    postgres.execute("DROP ROLE IF EXISTS reader; CREATE ROLE reader LOGIN")
-    with closing(Database(postgres.socket_url_of(name, "reader"))) as database:
+    with closing(Database(postgres.make_role("reader", name))) as database:
         postgres.execute("REVOKE CREATE ON SCHEMA public FROM public", name)
         with pytest.raises(DatabaseError, match="lacks a right"):
             migrate(database)
@@ -109,20 +107,10 @@ def test_a_role_that_may_make_no_tables_is_told_so(postgres: PostgresServer, nam
 
 def test_of_many_at_once_one_takes_each_step(postgres: PostgresServer, name: str) -> None:
     """The others wait and find the step applied; none fails."""
-    ready = threading.Barrier(6)
-    outcomes: list[object] = []
 
-    def run() -> None:
+    def run() -> list[int]:
         with closing(Database(postgres.url_of(name))) as database:
-            ready.wait(timeout=PATIENCE)
-            try:
-                outcomes.extend(step.version for step in migrate(database, MORE))
-            except DatabaseError as error:
-                outcomes.append(error)
+            return [step.version for step in migrate(database, MORE)]
 
-    threads = [threading.Thread(target=run) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(map(str, outcomes)) == [str(step.version) for step in MORE]
+    taken = [version for found in at_once([run] * 6, DatabaseError) for version in found]  # type: ignore[attr-defined]
+    assert sorted(taken) == [step.version for step in MORE]

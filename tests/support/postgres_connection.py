@@ -12,6 +12,7 @@ from ollama_gateway.storage.database import DatabaseError, Timeouts
 from ollama_gateway.storage.postgres import Database
 
 SHORT: Final = Timeouts(statement=0.3, lock=0.2, idle=0.3)
+UNHURRIED: Final = Timeouts(statement=600, lock=600, idle=600)
 SECRET: Final = "hush-0123456789"
 """A password, or what a statement holds: it is to be in no message."""
 

@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -27,7 +27,8 @@ import psycopg
 
 from ollama_gateway.storage.migrations import migrate
 from ollama_gateway.storage.postgres import Database
-from tests.smoke.fleet import PATIENCE, free_port
+from tests.support.patience import PATIENCE
+from tests.support.ports import free_port
 
 ACCESS: Final = """\
 local all all trust
@@ -43,6 +44,9 @@ SETTINGS: Final = {
     "max_connections": "60",
     "shared_buffers": "16MB",
 }
+
+CHOOSES_STRATEGY: Final = 150_000
+"""The first version that is asked for files; those before copy them anyway."""
 
 _NUMBERS: Final = itertools.count()
 
@@ -98,6 +102,8 @@ class PostgresServer:
     port: int
     options: dict[str, str]
     popen: subprocess.Popen[Any] | None = None
+    strategy: str = ""
+    """How databases are made: copying their files costs half as much as logging their pages."""
 
     @property
     def url(self) -> str:
@@ -126,12 +132,20 @@ class PostgresServer:
                 **account(),
             )
         self._wait_until_it_answers()
+        if int(self.execute("SHOW server_version_num")[0][0]) >= CHOOSES_STRATEGY:
+            self.strategy = "STRATEGY FILE_COPY"
 
     def stop(self) -> None:
         """Stop it at once, as a crash would; `start` brings it back."""
         assert self.popen is not None
         self.resume()
         self.popen.send_signal(signal.SIGQUIT)
+        self.popen.wait(PATIENCE)
+
+    def end(self) -> None:
+        """Stop it in good order."""
+        assert self.popen is not None
+        self.popen.send_signal(signal.SIGINT)
         self.popen.wait(PATIENCE)
 
     def restart(self) -> None:
@@ -153,17 +167,19 @@ class PostgresServer:
             cursor = connection.execute(sql.encode())
             return cursor.fetchall() if cursor.description else []
 
-    def make_template(self) -> None:
-        """Make the database `migrated`, the template of fresh ones."""
-        self.execute("CREATE DATABASE migrated")
-        with closing(Database(self.url_of("migrated"))) as database:
-            migrate(database)
+    def make_role(self, name: str, database: str, *rights: str) -> str:
+        """Make a role that may log in, with rights in a database; return its URL for that one."""
+        self.execute(f"DROP ROLE IF EXISTS {name}")
+        self.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'p'")
+        for right in rights:
+            self.execute(f"GRANT {right} TO {name}", database)
+        return self.url_of(database, name, "p")
 
     @contextmanager
     def fresh_database(self, template: str = "migrated") -> Iterator[str]:
         """Create a database for the length of the block; yield its name."""
         name = f"fresh_{next(_NUMBERS)}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} {self.strategy}")
         try:
             yield name
         finally:
@@ -195,28 +211,48 @@ class PostgresServer:
 
 @contextmanager
 def private_postgres(**options: str) -> Iterator[PostgresServer]:
-    """A server for the length of the block, with options of postgresql.conf."""
+    """A server for the length of the block, with options of postgresql.conf.
+
+    Its database `migrated`, the template of fresh ones, has the tables.
+    """
     with owned_directory() as directory:
-        _initialise(directory / "data")
-        server = PostgresServer(directory, free_port(), options)
-        try:
-            server.start()
+        _run("cp", "-a", str(_initialised()), str(directory / "data"))
+        with _running(directory, options) as server:
             yield server
-        finally:
-            server.stop()
 
 
-def _initialise(data: Path) -> None:
-    subprocess.run(
-        [
-            *(str(binaries() / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust"),
-            *("-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"),
-        ],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        **account(),
+@contextmanager
+def _running(directory: Path, options: dict[str, str]) -> Iterator[PostgresServer]:
+    server = PostgresServer(directory, free_port(), options)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@functools.cache
+def _initialised() -> Path:
+    """Return the data of a server that has ended; this process copies it for each new one."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    directory = stack.enter_context(owned_directory())
+    _run(
+        *(str(binaries() / "initdb"), "-D", str(directory / "data"), "-U", "postgres"),
+        *("-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"),
+        "--wal-segsize=1",  # each copy is the smaller for it
     )
-    (data / "pg_hba.conf").write_text(ACCESS)
+    (directory / "data" / "pg_hba.conf").write_text(ACCESS)
+    with _running(directory, {}) as server:
+        server.execute("CREATE DATABASE migrated")
+        with closing(Database(server.url_of("migrated"))) as database:
+            migrate(database)
+        server.end()  # a copy of what crashed would have to recover
+    return directory / "data"
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **account())
 
 
 def _give(directory: Path) -> None:

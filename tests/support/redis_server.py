@@ -7,14 +7,15 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
 import attrs
 import redis
 
-from tests.smoke.fleet import PATIENCE, free_port
+from tests.support.patience import PATIENCE, wait_until
+from tests.support.ports import free_port
 
 
 def executable() -> str:
@@ -91,20 +92,13 @@ def redis_server(port: int | None = None, *, cluster: bool = False) -> Iterator[
         if cluster:
             with redis.Redis(port=server.port) as client:
                 client.execute_command("CLUSTER ADDSLOTS", *range(16384))
-                _wait_until(lambda: b"cluster_state:ok" in _cluster_info(client))
+                wait_until(lambda: b"cluster_state:ok" in _cluster_info(client))
         yield server.url
 
 
 def _cluster_info(client: redis.Redis) -> bytes:
     found: bytes = client.execute_command("CLUSTER", "INFO", NEVER_DECODE=True)  # type: ignore[no-untyped-call]
     return found
-
-
-def _wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < deadline, "redis-server did not get ready"
-        time.sleep(0.01)
 
 
 def _wait_for(port: int) -> None:

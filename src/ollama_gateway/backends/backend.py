@@ -14,13 +14,16 @@ from ollama_gateway.backends.breaker import Breaker
 from ollama_gateway.backends.catalog import Listing, allows, is_remote
 from ollama_gateway.backends.health import Health
 from ollama_gateway.backends.outgoing import Outgoing
+from ollama_gateway.backends.replica import Replica
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.backends.weights import weights_of
 from ollama_gateway.wire.names import ModelName
 
 FAILED_POLLS_TO_DOWN: Final = 3
 UNLISTED: Final = "-"
-"""The health key of all unlisted models: cloud names, of which a client can invent any number."""
+"""The key of all unlisted models: cloud names, of which a client can invent any number."""
+IN_USE_SECONDS: Final = 300.0
+"""Seconds for which a loaded model counts as in use; Ollama keeps one for as long by default."""
 
 
 @attrs.define(eq=False)
@@ -42,6 +45,10 @@ class Backend:
     """Counts failed connections; `health` has one breaker for each model."""
     health: dict[str, Health] = attrs.field(factory=dict, init=False, repr=False)
     """By model key."""
+    replicas: dict[str, Replica] = attrs.field(factory=dict, init=False, repr=False)
+    """By weights (`weights_of`)."""
+    used_at: dict[str, float] = attrs.field(factory=dict, init=False, repr=False)
+    """When loaded weights were last used, as far as is known; the latest use comes last."""
     listing: Listing | None = attrs.field(default=None, init=False, repr=False)
     listed_at: float = attrs.field(default=-math.inf, init=False)
     """When it last answered a poll, on the event loop's clock."""
@@ -56,6 +63,8 @@ class Backend:
     """Weights that were loaded at the last poll, or have answered since (`weights_of`)."""
     blobs: dict[str, str] = attrs.field(factory=dict, init=False, repr=False)
     """By digest, the blobs of models whose description was asked for; empty if it names none."""
+    _weights: dict[str, str] = attrs.field(factory=dict, init=False, repr=False)
+    """The weights that were looked for since the listing or `blobs` changed, by model key."""
     unanswered: dict[trio.CancelScope, ModelName | None] = attrs.field(factory=dict, init=False)
     """Cancel scopes of requests without a good chunk yet, and their model; None for management."""
     load_changed: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
@@ -83,26 +92,57 @@ class Backend:
 
     def has_warm_key(self, key: str) -> bool:
         """Do the same for a model key."""
-        return self.listing is not None and weights_of(self.listing, key, self.blobs) in self.warm
+        return self.listing is not None and self._weights_of(key) in self.warm
 
     def has_answered(self, model: ModelName) -> None:
         """Note that the model is loaded now; ignore models that the backend does not list."""
         if self.listing is not None and model.key in self.listing.models:
-            self.warm.add(weights_of(self.listing, model.key, self.blobs))
+            self.warm.add(self._weights_of(model.key))
 
-    def take_over(self, listing: Listing, now: float) -> None:
-        """Use a listing, and what it says is loaded."""
-        self.listing, self.listed_at = listing, now
+    def take_over(self, listing: Listing, now: float, listed_at: float | None = None) -> None:
+        """Use a listing, and the models that are loaded; it may be older than these."""
+        before, self.listing = self.listing, listing
+        self.listed_at = now if listed_at is None else listed_at
+        if listing is not before:
+            self._weights.clear()
         if self.blobs:
             listed = {entry["digest"] for entry in listing.models.values()}
             self.blobs = {digest: self.blobs[digest] for digest in listed & self.blobs.keys()}
-        self.warm = {weights_of(listing, key, self.blobs) for key in listing.running}
+        self.warm = set(map(self._weights_of, listing.running))
+        self._note_uses(before, listing, now)
 
     def note_blob(self, digest: str, blob: str) -> None:
         """Note where the weights of a model are, or that its description does not tell."""
         self.blobs[digest] = blob
+        self._weights.clear()
         if digest in self.warm and blob:
             self.warm.add(blob)
+
+    def _note_uses(self, before: Listing | None, listing: Listing, now: float) -> None:
+        """Note which loaded models were used: the end of each request moves their `expires_at`."""
+        used_at = {weights: now for weights, one in self.replicas.items() if one.running}
+        used_at.pop(UNLISTED, None)
+        for key, entry in listing.running.items():
+            weights = self._weights_of(key)
+            known = before.running.get(key) if before else None
+            is_unchanged = known is not None and known.get("expires_at") == entry.get("expires_at")
+            seen = self.used_at.get(weights, now) if is_unchanged else now
+            used_at[weights] = max(seen, used_at.get(weights, seen))
+        self.used_at = dict(sorted(used_at.items(), key=lambda item: item[1]))
+
+    def note_use(self, model: ModelName, now: float) -> None:
+        """Note that an attempt for a model begins or ends, unless the model runs elsewhere."""
+        if model.cloud or self.is_remote(model):
+            return
+        weights = self.weights_of(model)
+        self.used_at.pop(weights, None)
+        self.used_at[weights] = now
+
+    def may_evict(self, model: ModelName, now: float) -> bool:
+        """Return True if loading the model may unload another that is in use (`replica.py`)."""
+        weights = self.weights_of(model)
+        others = (used for other, used in reversed(self.used_at.items()) if other != weights)
+        return now - next(others, -math.inf) < IN_USE_SECONDS
 
     @property
     def is_full(self) -> bool:
@@ -116,6 +156,55 @@ class Backend:
         if key not in self.health:
             self.health[key] = Health()
         return self.health[key]
+
+    def weights_of(self, model: ModelName) -> str:
+        """Return the key of a model's replica."""
+        listing = self.listing
+        if listing is None or model.key not in listing.models:
+            return UNLISTED
+        return self._weights_of(model.key)
+
+    def _weights_of(self, key: str) -> str:
+        """Find the weights of a model key once for each listing, as every request asks for them."""
+        listing = self.listing
+        if listing is None:
+            return key
+        if (known := self._weights.get(key)) is not None:
+            return known
+        weights = weights_of(listing, key, self.blobs)
+        if key in listing.models:
+            self._weights[key] = weights
+        return weights
+
+    def replica_of(self, model: ModelName) -> Replica:
+        """Return the replica that serves a model here."""
+        weights = self.weights_of(model)
+        if weights not in self.replicas:
+            self.replicas[weights] = Replica(UNLISTED if weights == UNLISTED else model.key)
+        return self.replicas[weights]
+
+    def learned_capacity(self, key: str) -> int:
+        """Return the capacity that was learned for a model key; it begins with 1."""
+        weights = UNLISTED if key == UNLISTED or self.listing is None else self._weights_of(key)
+        replica = self.replicas.get(weights)
+        return replica.capacity.value if replica else 1
+
+    def needs_load(self, model: ModelName) -> bool:
+        """Return True if Ollama would have to load the model first."""
+        return not (self.has_warm(model) or model.cloud or self.is_remote(model))
+
+    def forget_unlisted(self) -> None:
+        """Forget the measurements of models that the listing does not have any more."""
+        if (listing := self.listing) is None:
+            return
+        listed = {UNLISTED, *listing.models}
+        self.health = {key: health for key, health in self.health.items() if key in listed}
+        self.replicas = {
+            weights: replica
+            for weights, replica in self.replicas.items()
+            if replica.key == UNLISTED
+            or (replica.key in listed and self._weights_of(replica.key) == weights)
+        }
 
     def is_remote(self, model: ModelName) -> bool:
         """Return True if the backend lists the name for a cloud model, as an alias of it."""

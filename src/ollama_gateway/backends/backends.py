@@ -17,7 +17,8 @@ from typing import Final
 import attrs
 import trio
 
-from ollama_gateway.backends.backend import UNLISTED, Backend
+from ollama_gateway import clock
+from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.catalog import Catalog, Listing
 from ollama_gateway.backends.mismatch import log_digest_mismatches
 from ollama_gateway.backends.waiting import WaitingLine
@@ -110,19 +111,19 @@ class Backends:
             for health in backend.health.values():
                 health.backoff_until = now  # the process that was full has ended
             backend.blobs.clear()  # those that it did not tell are asked for again
+            backend.replicas.clear()  # the next one may have other slots
         backend.polls += 1
         backend.failed_polls, backend.error = 0, None
         backend.take_over(listing, now)
         if self._renew() or not was_up:
-            listed = {UNLISTED, *listing.models}
-            backend.health = {key: found for key, found in backend.health.items() if key in listed}
+            backend.forget_unlisted()
             self.line.dispatch()
 
     def polled_running(self, backend: Backend, running: object) -> None:
         """Record what a backend has loaded; `running` is its answer to `/api/ps`."""
         if backend.listing is not None:
             listing = backend.listing.with_running(running, backend.patterns)
-            backend.take_over(listing, backend.listed_at)
+            backend.take_over(listing, clock.now(), backend.listed_at)
             self._renew()
             self.line.dispatch()
 

@@ -26,6 +26,7 @@ from ollama_gateway.tls_faults import tls_fault
 if TYPE_CHECKING:
     from ollama_gateway.backends.transport import Connect
 
+REFUSED: Final = "refused"
 UNREACHABLE: Final = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL}
 
 
@@ -42,7 +43,7 @@ def connect_fault(error: BaseException) -> str | None:
         if isinstance(cause, socket.gaierror | UnicodeError):
             return "unknown host"
         if isinstance(cause, ConnectionRefusedError):
-            return "refused"
+            return REFUSED
         if isinstance(cause, OSError) and cause.errno in UNREACHABLE:
             return "no route to the host"
     return None

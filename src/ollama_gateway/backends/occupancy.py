@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from ollama_gateway import clock
 from ollama_gateway.backends.breaker import Breaker
+from ollama_gateway.backends.capacity import StreamStart
 from ollama_gateway.backends.health import BackendFault, Health
+from ollama_gateway.backends.replica import Replica
 from ollama_gateway.reasons import AnyReason
 from ollama_gateway.wire.load_options import LoadOptions
 from ollama_gateway.wire.names import ModelName
@@ -36,8 +39,11 @@ class Slot:
     backend: Backend
     model: ModelName
     health: Health
+    replica: Replica
     began: float
     was_warm: bool
+    found_room: bool
+    """Whether it began on a loaded model, with fewer requests beside it than are served at once."""
     is_slotless: bool
     is_hedge: bool
     _backends: Backends
@@ -45,6 +51,8 @@ class Slot:
     """Breakers whose probe this attempt is, until it has a result for them."""
     reason: AnyReason | None = attrs.field(default=None, init=False)
     """Why the attempt failed."""
+    _stream: StreamStart | None = attrs.field(default=None, init=False)
+    """The stream that it is receiving, if any."""
     _has_answered: bool = attrs.field(default=False, init=False)
     _is_released: bool = attrs.field(default=False, init=False)
 
@@ -62,18 +70,24 @@ class Slot:
     ) -> Slot:
         """Begin an attempt at a backend."""
         health = backend.health_of(model)
-        was_warm = backend.has_warm(model)
+        replica = backend.replica_of(model)
+        needs_load = backend.needs_load(model)
+        found_room = not needs_load and replica.running < replica.capacity.value
         if not is_slotless:
             backend.in_flight += 1
             health.load_options = load_options
+            replica.begin(now, needs_load=needs_load)
+            backend.note_use(model, now)
         breakers = [backend.breaker] if is_slotless else [backend.breaker, health.breaker]
         probes = {breaker for breaker in breakers if breaker.begin(now)}
         return cls(
             backend=backend,
             model=model,
             health=health,
+            replica=replica,
             began=now,
-            was_warm=was_warm,
+            was_warm=backend.has_warm(model),
+            found_room=found_room,
             is_slotless=is_slotless,
             is_hedge=is_hedge,
             backends=backends,
@@ -95,12 +109,21 @@ class Slot:
         self._has_answered, self.health.is_failing = True, False
         self._probes.discard(self.health.breaker)
         self.backend.has_answered(self.model)
+        self.replica.answered(now, is_timed=is_timed)
+        if is_timed:
+            self._stream = self.replica.capacity.begin(now)
         if not self.was_warm:
             self.backend.load_changed.set()
         if is_timed:
             self.health.first_chunks.append(now - self.began)
         if self.health.breaker.answered():
             self._backends.breaker_closed(self.backend, self.model)
+
+    def ended_stream(self, now: float, chunks: int) -> None:
+        """Note the last chunk of a stream, or with 0 chunks that it was not sent to its end."""
+        if self._stream is not None:
+            self.replica.capacity.end(self._stream, now, chunks)
+            self._stream = None
 
     def failed(
         self,
@@ -138,8 +161,15 @@ class Slot:
         if self._has_answered:
             self.health.breaker.succeeded()
         if not self.is_slotless:
-            self.backend.in_flight -= 1
+            self._leave(clock.now())
         self._backends.line.dispatch()
+
+    def _leave(self, now: float) -> None:
+        self.backend.in_flight -= 1
+        self.backend.note_use(self.model, now)
+        self.ended_stream(now, 0)
+        is_measured = self._has_answered and self.found_room
+        self.replica.end(now - self.began if is_measured else None)
 
     def release_probe(self) -> None:
         """Let another attempt be the probe: this one has lost its race and shows nothing more."""

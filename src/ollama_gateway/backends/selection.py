@@ -1,4 +1,4 @@
-"""Selection: evaluates the backends for one request as they are now, and takes the best.
+"""Selection: takes the best backend for one request, as the backends are now.
 
 Candidates are the backends that are up, host the model, are not paused, and have not been tried by
 this request. Of these, the next attempt goes to:
@@ -6,9 +6,7 @@ this request. Of these, the next attempt goes to:
 1. one whose breakers admit an attempt. If there is none, the one that admits again first is the
    last resort, once: a breaker never leaves a model without any backend;
 2. of these, one with room. If none has room, the request waits in line;
-3. of these, the first by tier (`priority`), then warm before cold, then the least busy for its
-   slots, then the one that last loaded the model with the same options, then by the order of the
-   settings.
+3. of these, the first in order (`evaluation.py`).
 
 Requests and `gatewayctl explain` use the same evaluation, so `explain` shows what really happens.
 """
@@ -24,13 +22,17 @@ import attrs
 from ollama_gateway import clock
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
-from ollama_gateway.backends.health import Health
+from ollama_gateway.backends.evaluation import (
+    Evaluation,
+    RouteRequest,
+    evaluate,
+    in_order,
+    ranked,
+)
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.waiting import Waiter
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.reasons import Reason
-from ollama_gateway.wire.load_options import LoadOptions
-from ollama_gateway.wire.names import ModelName
 
 MIN_PAYMENT_PAUSE: Final = 0.01
 """The shortest time, in seconds, before an empty token bucket is asked again."""
@@ -49,97 +51,6 @@ class TokenBucket(Protocol):
     def affordable_at(self) -> float:
         """Return the time at which it can pay again if nothing else happens."""
         ...
-
-
-@attrs.frozen
-class RouteRequest:
-    """What a request needs from a backend."""
-
-    model: ModelName
-    key_id: str
-    load_options: LoadOptions = ()
-    is_slotless: bool = False
-    """Whether it costs a backend nothing, and so needs no slot."""
-    only: Backend | None = None
-    """The backend that the request names itself, if any: no other is asked."""
-
-    def may_go_to(self, backend: Backend) -> bool:
-        """True if the backend could serve the request, even if it is down now."""
-        return self.only in (None, backend) and backend.hosts(self.model)
-
-
-@attrs.frozen
-class Evaluation:
-    """One backend's state now, for one request."""
-
-    backend: Backend
-    health: Health
-    position: int
-    """Its index in the order of priorities and settings."""
-    is_warm: bool
-    is_admitted: bool
-    """Whether its breakers admit an attempt."""
-    is_closed: bool
-    """Whether its breakers are closed."""
-    is_failing: bool
-    """Whether its last attempt failed."""
-    is_backing_off: bool
-    has_room: bool
-    is_loaded_so: bool
-    """Whether the model was last loaded with the same options."""
-    changes: tuple[float, ...]
-    """Times, also past ones, at which its breakers admit again; last, the end of its backoff."""
-
-    @classmethod
-    def of(cls, route: RouteRequest, backend: Backend, position: int, now: float) -> Evaluation:
-        """Evaluate one backend."""
-        health = backend.health_of(route.model)
-        breakers = [backend.breaker] if route.is_slotless else [backend.breaker, health.breaker]
-        is_backing_off = not route.is_slotless and now < health.backoff_until
-        until = [breaker.until for breaker in breakers if breaker.until is not None]
-        return cls(
-            backend,
-            health,
-            position,
-            is_warm=backend.has_warm(route.model),
-            is_admitted=not until or all(breaker.admits(now) for breaker in breakers),
-            is_closed=not until,
-            is_failing=health.is_failing or backend.breaker.failures > 0,
-            is_backing_off=is_backing_off,
-            has_room=route.is_slotless or not (is_backing_off or backend.is_full),
-            is_loaded_so=health.load_options == route.load_options,
-            changes=(*until, health.backoff_until),
-        )
-
-    @property
-    def open_until(self) -> float:
-        """When the last of its breakers admits an attempt again."""
-        return max(self.changes[:-1], default=0.0)
-
-    @property
-    def rank(self) -> tuple[int, bool, float, bool, int]:
-        """The sort key; the lowest is asked first."""
-        backend = self.backend
-        busy = backend.in_flight / (backend.slots or 1)
-        return backend.priority, not self.is_warm, busy, not self.is_loaded_so, self.position
-
-
-def evaluate(route: RouteRequest, backends: Backends, now: float) -> list[Evaluation]:
-    """Evaluate all candidates, in the order of priorities and settings."""
-    return [
-        Evaluation.of(route, backend, position, now)
-        for position, backend in enumerate(backends.all)
-        if backend.is_up and not backend.is_paused and route.may_go_to(backend)
-    ]
-
-
-def in_order(evaluated: list[Evaluation]) -> list[Evaluation]:
-    """Sort evaluations, the one to ask first in front, without regard to room."""
-    admitted = sorted([e for e in evaluated if e.is_admitted], key=lambda e: e.rank)
-    if len(admitted) == len(evaluated):
-        return admitted
-    others = sorted([e for e in evaluated if not e.is_admitted], key=lambda e: e.open_until)
-    return admitted + others
 
 
 @attrs.define(eq=False)
@@ -179,7 +90,7 @@ class Candidates:
             return "cold"
         if not (left := [e for e in left if e.has_room]):
             return "full"
-        best = min(left, key=lambda e: e.rank)
+        best = ranked(left)[0]
         return self._slot(best, now, is_hedge=True) if may_pay(best) else "budget"
 
     def _left(self, now: float) -> list[Evaluation]:

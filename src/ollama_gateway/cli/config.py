@@ -101,13 +101,15 @@ def check(
         say(json.dumps({"ok": False, "problems": problems}))
     exit_on_problems(problems)
     warn(loaded)
+    for hint in loaded.hints:
+        say(f"hint: {hint}", err=True)
     checks = _checks_of(loaded.settings) if online else []
     is_ok = all(check.ok for check in checks)
     if as_json:
         source = None if loaded.source is None else str(loaded.source)
-        result = {"ok": is_ok, "source": source, "warnings": loaded.warnings}
+        found = {"warnings": loaded.warnings, "hints": loaded.hints}
         asked = {"online": [attrs.asdict(check) for check in checks]} if online else {}
-        say(json.dumps({**result, **asked}))
+        say(json.dumps({"ok": is_ok, "source": source, **found, **asked}))
     else:
         say(f"ok: {_source(loaded)}")
         _print_checks(checks)

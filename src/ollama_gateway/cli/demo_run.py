@@ -56,7 +56,10 @@ async def run_demo(console: Console, *, stay: bool) -> None:
                 ready.set()
 
             async with trio.open_nursery() as gateways:
-                gateways.start_soon(partial(supervise, settings, on_ready=on_ready))
+                # Other signals, as from Ctrl-C, end the whole demo and not the gateway alone.
+                gateways.start_soon(
+                    partial(supervise, settings, on_ready=on_ready, signals={signal.SIGCHLD})
+                )
                 await ready.wait()
                 gateway, address = running[0]
                 async with httpx.AsyncClient(

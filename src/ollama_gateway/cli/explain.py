@@ -125,9 +125,17 @@ def _row(backend: object) -> tuple[str, ...]:
             "why": str(why),
             **others,
         }:
-            state = "down" if not up else "paused" if paused else "warm" if warm else "cold"
-            room = f"{busy} of {slots}" if slots else str(busy)
+            loaded = "warm" if warm else "loading" if others.get("loading") is True else "cold"
+            state = "down" if not up else "paused" if paused else loaded
+            room = f"{busy} of {slots}" if slots else _learned(others) or str(busy)
             time = "-" if first is None else f"{first:,.0f} ms"
             order = str(others.get("order", "-"))
             return order, name, str(priority), state, room, breaker, time, why
     raise NoAnswer
+
+
+def _learned(backend: object) -> str | None:
+    match backend:
+        case {"running": int(running), "learned_capacity": int(capacity)}:
+            return f"{running} of {capacity} (learned)"
+    return None

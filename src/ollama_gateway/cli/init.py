@@ -1,21 +1,34 @@
-"""`gatewayctl init URL...`: probe the given servers and write a commented `gateway.toml`."""
+"""`gatewayctl init URL...`: probe the given servers and write a commented `gateway.toml`.
+
+It asks no questions. All servers get the same priority, so that they share the load.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
 import trio
 import typer
 
+from ollama_gateway.backends.connecting import REFUSED
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.cli.backends import Probe, probe_all
+from ollama_gateway.cli.given_servers import OLLAMA_PORT, GivenServer, is_remote, read_servers
+from ollama_gateway.cli.next_steps import chat_model, next_steps
 from ollama_gateway.cli.output import count_of, exit_with, say
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import Settings, SettingsError, load
+from ollama_gateway.settings import ServerSettings, Settings, SettingsError, load
 
-UrlsArgument = Annotated[list[str], typer.Argument(metavar="URL", help="Ollama servers.")]
+UrlsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="URL",
+        help="Ollama servers: a URL, host or host:port, or NAME=URL. Without a port it is 11434.",
+    ),
+]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
 
@@ -38,7 +51,10 @@ def init(
     name = printable(str(output))
     if output.exists() and not force:
         exit_with(2, f"{name} exists: --force overwrites it, --output names another file")
-    settings = _settings(urls)
+    servers, problems = read_servers(urls)
+    if problems:
+        exit_with(2, *problems)
+    settings = _settings(servers)
     found = trio.run(probe_all, build_backends(settings).all, settings.discovery.timeout)
     probes = [probe for probe, _listing in found]
     text = HEAD + "".join(map(_table, probes))
@@ -46,23 +62,43 @@ def init(
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         exit_with(1, f"cannot write {name}: {error.strerror}")
-    for probe in probes:
-        state = count_of(len(probe.models), "model") if probe.ok else f"down: {probe.error}"
-        say(f"{probe.name}  {probe.url}  {state}")
-    option = "" if output == DEFAULT_FILE else f" --config {name}"
-    say(f"wrote {name}; next: gatewayctl keys create NAME{option}; gatewayctl serve{option}")
+    for server, probe in zip(servers, probes, strict=True):
+        _report(server, probe)
+    say(f"wrote {name}")
+    if os.environ.get("OLLAMA_BACKENDS"):
+        say("OLLAMA_BACKENDS is set, and wins over the servers in this file: unset it", err=True)
+    model = chat_model(listing for _probe, listing in found if listing)
+    for line in next_steps(_listener(output), None if output == DEFAULT_FILE else output, model):
+        say(line)
 
 
-def _settings(urls: list[str]) -> Settings:
+def _settings(servers: list[GivenServer]) -> Settings:
     """Return settings with only these backends, checked as those of a file are."""
-    backends = [
-        {"name": f"ollama-{number}", "url": url if "://" in url else f"http://{url}"}
-        for number, url in enumerate(urls, start=1)
-    ]
+    backends = [{"name": server.name, "url": server.url} for server in servers]
     try:
         return load(environ={"OLLAMA_BACKENDS": json.dumps(backends)}, cwd=Path("/")).settings
     except SettingsError as error:
         exit_with(2, *error.problems)
+
+
+def _listener(output: Path) -> ServerSettings:
+    """Return the listener of the settings in force; the defaults if others are wrong."""
+    try:
+        return load(output).settings.server
+    except SettingsError:
+        return ServerSettings()
+
+
+def _report(server: GivenServer, probe: Probe) -> None:
+    """Print what the probe has found, and what to do where the server does not answer."""
+    state = count_of(len(probe.models), "model") if probe.ok else f"down: {probe.error}"
+    assumed = f" (no port given: {OLLAMA_PORT}, Ollama's own)" if server.lacked_port else ""
+    say(f"{probe.name}  {probe.url}{assumed}  {state}")
+    if probe.error == f"cannot connect: {REFUSED}" and is_remote(probe.url):
+        say(
+            "  Ollama listens on loopback unless OLLAMA_HOST=0.0.0.0: set that on this machine,"
+            " and restart Ollama"
+        )
 
 
 def _table(probe: Probe) -> str:
@@ -76,4 +112,5 @@ def _table(probe: Probe) -> str:
     return (
         f"\n# {state} when this was written\n{listed}[[backends]]\n"
         f"name = {json.dumps(probe.name)}\nurl = {json.dumps(probe.url)}\n"
+        "priority = 1  # equal priorities share the load\n"
     )

@@ -84,10 +84,15 @@ class Commands(TyperGroup):
         return name, name and command_named(name), rest
 
 
-def command_named(name: str) -> Any:
-    """Import a command."""
+def import_command(name: str) -> Any:
+    """Import a command and return its function, or the typer of its group."""
     module, _, attribute = COMMANDS[name][0].partition(":")
-    found = getattr(import_module(f"ollama_gateway.cli.{module}"), attribute)
+    return getattr(import_module(f"ollama_gateway.cli.{module}"), attribute)
+
+
+def command_named(name: str) -> Any:
+    """Import a command and return it as typer runs it."""
+    found = import_command(name)
     if isinstance(found, typer.Typer):
         group = get_group(found)
         group.name = name

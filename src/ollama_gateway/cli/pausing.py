@@ -71,6 +71,8 @@ class BackendStatus:
     models: int | None = None
     loaded: int | None = None
     version: str | None = None
+    learned_capacity: int | None = None
+    """The largest of its models; it takes the place of `slots` where these are 0."""
 
     @property
     def state(self) -> str:
@@ -227,6 +229,9 @@ def _as_json(name: str, url: str, status: BackendStatus) -> dict[str, Any]:
 
 def _cells(row: dict[str, Any]) -> Row:
     cells = [row[column.name.replace(" ", "_")] for column in _COLUMNS]
+    if row["slots"] == 0 and row["learned_capacity"]:
+        slots = [column.name for column in _COLUMNS].index("slots")
+        cells[slots] = f"{row['learned_capacity']} (learned)"
     return tuple("-" if cell is None else str(cell) for cell in cells)
 
 
@@ -256,8 +261,20 @@ def _read(value: object) -> tuple[str, BackendStatus]:
             "models": int(models),
             "loaded": int(loaded),
             "version": str() | None as version,
+            **others,
         }:
+            learned = _learned(others.get("by_model"))
             return name, BackendStatus(
-                priority, slots, paused, up, in_flight, models, loaded, version
+                priority, slots, paused, up, in_flight, models, loaded, version, learned
             )
     raise NoAnswer
+
+
+def _learned(by_model: object) -> int | None:
+    """Return the largest learned capacity of a backend's models; each begins with 1."""
+    if not isinstance(by_model, dict):
+        return None
+    found = [
+        model.get("learned_capacity") for model in by_model.values() if isinstance(model, dict)
+    ]
+    return max((value for value in found if isinstance(value, int)), default=1)

@@ -51,6 +51,8 @@ def serve(loaded: Loaded) -> int:
     writer = log_output.configure(settings.log.level, settings.log.format, summaries=SUMMARIES)
     for warning in [*loaded.warnings, *([was_open] if was_open else [])]:
         logger.warning("doubtful setting", warning=warning)
+    for hint in loaded.hints:
+        logger.info("hint", hint=hint)
     return int(not run_to_the_end(partial(_serve, settings), writer, ProcessesFailed))
 
 

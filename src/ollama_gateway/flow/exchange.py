@@ -17,8 +17,9 @@ import attrs
 from ollama_gateway import clock
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends, ModelDown, ModelUnknown
+from ollama_gateway.backends.evaluation import RouteRequest
 from ollama_gateway.backends.occupancy import Slot
-from ollama_gateway.backends.selection import Candidates, RouteRequest
+from ollama_gateway.backends.selection import Candidates
 from ollama_gateway.errors import GatewayError, ModelForbidden, Unavailable
 from ollama_gateway.flow.admission import (
     ModelCall,

@@ -30,9 +30,10 @@ import trio
 from anyio.abc import TaskGroup
 
 from ollama_gateway import clock
+from ollama_gateway.backends.evaluation import Evaluation
 from ollama_gateway.backends.health import BackendFault
 from ollama_gateway.backends.occupancy import Slot
-from ollama_gateway.backends.selection import Candidates, Evaluation
+from ollama_gateway.backends.selection import Candidates
 from ollama_gateway.errors import GatewayError, Unavailable, UpstreamTimeout
 from ollama_gateway.flow.attempt import GoodAnswer
 from ollama_gateway.flow.failures import AttemptFailed

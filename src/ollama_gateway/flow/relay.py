@@ -134,6 +134,7 @@ async def _pass_on(
         whole = [sent for sent in map(answer.client_frame, good) if sent]
         _count(record, whole, ask.endpoint.dialect)
         if is_last:
+            answer.slot.ended_stream(record.heard, record.chunks)
             await finish()
             await ask.downstream.end(b"".join(whole))
             return

@@ -18,7 +18,7 @@ import attrs
 
 from ollama_gateway import clock
 from ollama_gateway.backends.backend import Backend
-from ollama_gateway.backends.selection import RouteRequest, evaluate, in_order
+from ollama_gateway.backends.evaluation import RouteRequest, evaluate, in_order
 from ollama_gateway.errors import ModelForbidden, NotFound
 from ollama_gateway.flow.admission import ModelCall, check_remote, may_call, read_call
 from ollama_gateway.flow.answers import AnswerMemory

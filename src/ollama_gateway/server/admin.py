@@ -17,7 +17,7 @@ import attrs
 
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.catalog import names
-from ollama_gateway.backends.selection import RouteRequest
+from ollama_gateway.backends.evaluation import RouteRequest
 from ollama_gateway.errors import BadRequest, NotFound
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.hedging import Hedging

@@ -12,7 +12,7 @@ from typing import Any
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.breaker import Breaker
-from ollama_gateway.backends.selection import Evaluation, RouteRequest, evaluate, in_order
+from ollama_gateway.backends.evaluation import Evaluation, RouteRequest, evaluate, in_order
 
 Facts = dict[str, Any]
 
@@ -54,6 +54,7 @@ def facts_of(backend: Backend, now: float) -> Facts:
                 "failing": health.is_failing,
                 "rests_s": _seconds(health.backoff_until - now),
                 "first_chunk_ms": _milliseconds(health.typical_first_chunk),
+                "learned_capacity": backend.learned_capacity(key),
             }
             for key, health in backend.health.items()
         },
@@ -61,15 +62,19 @@ def facts_of(backend: Backend, now: float) -> Facts:
 
 
 def _shown(backend: Backend, route: RouteRequest, now: float) -> Facts:
-    health = backend.health_of(route.model)
+    health, replica = backend.health_of(route.model), backend.replica_of(route.model)
+    is_warm = backend.has_warm(route.model)
     return {
         "backend": backend.name,
         "priority": backend.priority,
         "up": backend.is_up,
         "paused": backend.is_paused,
-        "warm": backend.has_warm(route.model),
+        "warm": is_warm,
+        "loading": not is_warm and replica.loading_since is not None,
         "in_flight": backend.in_flight,
         "slots": backend.slots,
+        "running": replica.running,
+        "learned_capacity": replica.capacity.value,
         "breaker": _worse(backend.breaker, health.breaker).state(now),
         "first_chunk_ms": _milliseconds(health.typical_first_chunk),
     }
@@ -81,12 +86,14 @@ def _merits(evaluation: Evaluation, now: float) -> Iterator[str]:
     if not evaluation.is_admitted:
         yield f"last resort: {_obstacle_of_breakers(evaluation, now)}"
     yield f"priority {backend.priority}"
-    yield "warm" if evaluation.is_warm else "cold"
-    yield (
-        f"{backend.in_flight} of {backend.slots} slots busy"
-        if backend.slots
-        else (f"{backend.in_flight} running")
-    )
+    yield "warm" if evaluation.is_warm else "loading" if evaluation.is_loading else "cold"
+    if backend.slots:
+        yield f"{backend.in_flight} of {backend.slots} slots busy"
+    else:
+        replica = evaluation.replica
+        yield f"{replica.running} of {replica.capacity.value} (learned) busy"
+        if evaluation.may_evict:
+            yield "a load may evict a model in use"
     if evaluation.is_backing_off:
         yield f"backing off for {_seconds(evaluation.health.backoff_until - now)} s: it was full"
     elif not evaluation.has_room:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from ollama_gateway.settings import checks, files, holders, tables
+from ollama_gateway.settings.hints import hints
 from ollama_gateway.settings.model import SECTIONS, BackendSettings, Settings, StorageSettings
 from ollama_gateway.settings.typed import Secrets, typed
 from ollama_gateway.storage.write_access import Trusted
@@ -49,6 +50,8 @@ class Loaded:
     """The TOML file, if any."""
     warnings: tuple[str, ...] = ()
     """Values that are allowed but doubtful, as lines `path: message`."""
+    hints: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    """Settings that may not do what their author expects, as such lines."""
     origins: Mapping[str, Origin] = attrs.field(factory=dict)
     """The source of each setting's value, by its path (`server.bind`, `backends[0].url`)."""
 
@@ -96,7 +99,13 @@ def load(
         source=source and source.absolute(),
     )
     warnings = [*tables.unknown_variables(env), *checks.warnings(sections, backends)]
-    return Loaded(settings, source, tuple(map(_clipped, warnings)), _origins(sections, backends))
+    return Loaded(
+        settings,
+        source,
+        tuple(map(_clipped, warnings)),
+        _origins(sections, backends),
+        hints=tuple(hints(settings.backends)),
+    )
 
 
 def _without_empty(environ: Mapping[str, str]) -> dict[str, str]:

@@ -38,6 +38,7 @@ def _arguments(given: list[str]) -> argparse.Namespace:
     add("--port", type=int, default=11434, help="port to listen on; 0 takes a free one")
     add("--model", action="extend", nargs="+", required=True, metavar="NAME", help="models to host")
     add("--token-delay", type=_seconds, default=0.05, metavar="50ms", help="time between tokens")
+    add("--load-time", type=_seconds, default=0.0, metavar="3s", help="time to load a model")
     add("--first-token", type=_seconds, default=0.0, metavar="0.2s", help="time to the first token")
     add("--tokens", type=int, default=len(_WORDS), metavar="N", help="tokens of each answer")
     add("--hidden-prompt", type=int, default=0, metavar="N", help="tokens added to each prompt")
@@ -67,6 +68,7 @@ def _models(options: argparse.Namespace, names: list[str]) -> list[Model]:
             capabilities=("completion", *(ability for ability in abilities if abilities[ability])),
             thinking=thinking,
             calls=tuple(Call(tool) for tool in options.tool),
+            load_time=options.load_time,
             first_token=options.first_token,
             between_tokens=options.token_delay,
             hidden_prompt=options.hidden_prompt,

@@ -6,7 +6,6 @@ import contextlib
 import datetime as dt
 from collections.abc import Callable
 
-import anyio
 import attrs
 
 from ollama_gateway.simulator.clock import today
@@ -94,11 +93,10 @@ class Library:
         """Unload a model, and forget the residency that requests asked for."""
         self.runners.unload(self._weights(self._spelling(name)))
 
-    def resident(self) -> list[tuple[Model, float]]:
-        """Return the loaded models with the seconds left, latest to go first."""
-        now = anyio.current_time()
+    def resident(self) -> list[tuple[Model, str]]:
+        """Return the loaded models with the times of their unloading, latest to go first."""
         return [
-            (self._models[runner.name], runner.end - now)
+            (self._models[runner.name], runner.expires_at())
             for runner in self.runners.resident()
             if runner.name in self._models
         ]

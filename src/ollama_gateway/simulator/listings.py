@@ -58,7 +58,7 @@ async def tags(library: Library, exchange: Exchange) -> None:
 
 async def ps(library: Library, exchange: Exchange) -> None:
     """GET /api/ps."""
-    rows = [_running(model, left) for model, left in library.resident()]
+    rows = [_running(model, end) for model, end in library.resident()]
     await NATIVE.answer(exchange, {"models": rows})
 
 
@@ -116,14 +116,14 @@ def _tag(model: Model) -> dict[str, object]:
     return names | files | {"details": details, "capabilities": list(model.capabilities)}
 
 
-def _running(model: Model, left: float) -> dict[str, object]:
+def _running(model: Model, end: str) -> dict[str, object]:
     return {
         "name": model.name,
         "model": model.name,
         "size": model.size,
         "digest": model.digest,
         "details": _details(),
-        "expires_at": clock.now(left),
+        "expires_at": end,
         "size_vram": model.size,
         "context_length": model.context_length,
     }

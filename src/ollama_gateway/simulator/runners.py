@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator
 import anyio
 import attrs
 
+from ollama_gateway.simulator.clock import now
 from ollama_gateway.simulator.dialect import Refusal
 from ollama_gateway.simulator.model import Model
 
@@ -59,11 +60,19 @@ class Runner:
     until: float | None
     places: anyio.CapacityLimiter
     users: int = 0
+    _listed: tuple[float | None, float, str] | None = None
 
     @property
     def end(self) -> float:
-        """The time of its unloading, as `/api/ps` reports it."""
+        """The time of its unloading."""
         return anyio.current_time() + self.keep if self.until is None else self.until
+
+    def expires_at(self) -> str:
+        """Write the time of its unloading, as `/api/ps` reports it: the same until it moves."""
+        if self._listed is None or self._listed[:2] != (self.until, self.keep):
+            text = now(self.end - anyio.current_time())
+            self._listed = self.until, self.keep, text
+        return self._listed[2]
 
     def is_over(self) -> bool:
         """Return whether its time is over and no request uses it."""

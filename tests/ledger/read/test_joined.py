@@ -13,15 +13,17 @@ import anyio.to_thread
 import psycopg
 import pytest
 
+from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.ledger.read import joined
 from ollama_gateway.ledger.read import journals as reading
 from ollama_gateway.ledger.read.joined import AuditLog, JournalCursor, TableSource, walked
 from ollama_gateway.ledger.read.journals import Journals, TimeRange, merged, start_at_newest
 from ollama_gateway.ledger.read.stored import AuditTableReader
-from tests.ledger.audit_logs import ALL, began, ended, moved, still_open, written
+from tests.ledger.audit_logs import ALL, began, ended, move, moved, still_open, written
 from tests.ledger.records import BEGAN, journal
-from tests.ledger.test_flusher import machine, names, until
-from tests.support.postgres_server import private_postgres
+from tests.ledger.test_flusher import machine, names
+from tests.support.patience import until
+from tests.support.postgres_server import PostgresServer
 
 
 @pytest.fixture
@@ -96,24 +98,25 @@ def test_records_that_move_between_any_two_pages(
 ) -> None:
     """Whenever and however far records move, a reader gets each once, in order."""
     chance, path = random.Random(seed), tmp_path / "journal-0.db"  # noqa: S311 - no secret
-    written(tmp_path, [ended(f"r{n}", n) for n in range(40)])
-    source, given = audit_log(tmp_path, records), 40
+    source, given = audit_log(tmp_path, records), 0
     seen: list[str] = []
-    while len(seen) < 60:
-        for record in merged(source.segments(), TimeRange()):
-            seen.append(record.request_id)
-            if chance.random() < 0.3:
-                moved(path, database_url, chance.randint(1, 9))
-            if given < 60 and chance.random() < 0.3:
-                with closing(journal(path)) as owned:
-                    owned.commit([ended(f"r{given}", given)])
-                given += 1
-        if given < 60:
-            with closing(journal(path)) as owned:
-                owned.commit([ended(f"r{n}", n) for n in range(given, 60)])
-            given = 60
-        moved(path, database_url, chance.randint(1, 9))
 
+    def commit(count: int) -> None:
+        nonlocal given
+        owned.commit([ended(f"r{n}", n) for n in range(given, given + count)])
+        given += count
+
+    with closing(journal(path)) as owned, closing(AuditTable(database_url)) as table:
+        commit(40)
+        while len(seen) < 60:
+            for record in merged(source.segments(), TimeRange()):
+                seen.append(record.request_id)
+                if chance.random() < 0.3:
+                    move(owned, table, chance.randint(1, 9))
+                if given < 60 and chance.random() < 0.3:
+                    commit(1)
+            commit(60 - given)
+            move(owned, table, chance.randint(1, 9))
     assert seen == [f"r{n}" for n in range(60)]
 
 
@@ -184,21 +187,19 @@ def test_a_damaged_record_is_reported(
     assert fault.startswith("PostgreSQL: record 2 of journal ")
 
 
-def test_an_outage_is_made_up_for(tmp_path: Path) -> None:
+def test_an_outage_is_made_up_for(own_postgres: PostgresServer, tmp_path: Path) -> None:
     """Journals are read meanwhile; moved records follow when PostgreSQL is back, each once."""
-    with private_postgres() as server:
-        server.make_template()
-        url = server.url_of("migrated")
-        expected = machines(tmp_path, url)
-        with closing(AuditTableReader(url)) as records:
-            faults: list[str] = []
-            journals = Journals(tmp_path / "here", pytest.fail)
-            source = AuditLog(journals, TableSource(records, faults.append))
-            server.stop()
-            first, second = ids(source), ids(source)
-            assert source.find("r00") is None
-            server.start()
-            third = ids(source)
+    url = own_postgres.url_of("migrated")
+    expected = machines(tmp_path, url)
+    with closing(AuditTableReader(url)) as records:
+        faults: list[str] = []
+        journals = Journals(tmp_path / "here", pytest.fail)
+        source = AuditLog(journals, TableSource(records, faults.append))
+        own_postgres.stop()
+        first, second = ids(source), ids(source)
+        assert source.find("r00") is None
+        own_postgres.start()
+        third = ids(source)
 
     assert faults == ["PostgreSQL cannot be reached"]
     assert second == []

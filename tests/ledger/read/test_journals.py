@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -34,6 +33,7 @@ from tests.ledger.audit_logs import (
     written,
 )
 from tests.ledger.records import BEGAN, journal
+from tests.support.spoilt import a_directory, a_pipe, executed, garbage
 
 
 def test_journals_are_one_audit_log_in_the_order_of_the_ends(tmp_path: Path) -> None:
@@ -156,15 +156,10 @@ def test_how_much_is_remembered_of_what_was_given(
     assert list(once([a, b, a, b, c, a])) == [a, b, c, a]
 
 
-def unmade(path: Path) -> None:
-    """Make a journal whose owner has made the file, but written nothing."""
-    path.touch()
-
-
 def test_a_journal_that_is_just_being_made_is_no_fault(tmp_path: Path) -> None:
     """It has no records yet."""
     written(tmp_path, [ended("a")])
-    unmade(tmp_path / "journal-1.db")
+    (tmp_path / "journal-1.db").touch()
 
     assert all_ids(tmp_path) == ["a"]
 
@@ -174,21 +169,6 @@ def test_a_directory_that_is_not_there_has_no_journals(tmp_path: Path) -> None:
     assert all_ids(tmp_path / "nowhere") == []
 
 
-def garbage(path: Path) -> None:
-    """Write a file that is no database."""
-    path.write_bytes(b"\xff" * 5000)
-
-
-def foreign(path: Path) -> None:
-    """Write a database of another program."""
-    changed(path, "CREATE TABLE cats (name)")
-
-
-def newer(path: Path) -> None:
-    """Write a journal of a later version."""
-    changed(path, "PRAGMA user_version = 99")
-
-
 def cut(path: Path) -> None:
     """Write a journal of which only the beginning is there."""
     written(path.parent / "other", [ended(f"r{n}") for n in range(500)])
@@ -196,12 +176,17 @@ def cut(path: Path) -> None:
     path.write_bytes(whole[: len(whole) // 2])
 
 
-def directory(path: Path) -> None:
-    """Make a directory in its place."""
-    path.mkdir()
-
-
-@pytest.mark.parametrize("spoil", [garbage, foreign, newer, cut, directory, os.mkfifo])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        garbage,
+        executed("CREATE TABLE cats (name)"),
+        executed("PRAGMA user_version = 99"),
+        cut,
+        a_directory,
+        a_pipe,
+    ],
+)
 def test_a_file_that_cannot_be_read_is_named_and_the_others_are_read(
     tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:

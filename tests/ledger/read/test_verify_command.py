@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.audit_logs import ESCAPE, began, changed, ended, ran, run, written
+from tests.ledger.audit_logs import ESCAPE, began, changed, ended, ran, written
 from tests.ledger.records import BEGAN, journal
+from tests.support.commands import run
 
 
 @pytest.fixture

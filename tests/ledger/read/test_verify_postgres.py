@@ -14,8 +14,10 @@ import pytest
 from ollama_gateway.ledger.journal import first_records
 from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.postgres import AuditTable
-from tests.ledger.audit_logs import changed, ended, moved, ran, run, written
+from tests.ledger.audit_logs import changed, ended, moved, ran, written
 from tests.ledger.records import KEY, final, journal
+from tests.support.commands import run
+from tests.support.spoilt import GARBAGE
 
 MONTH = 31 * 24 * 60
 
@@ -238,7 +240,7 @@ def test_a_journal_that_lives_and_one_that_is_no_journal(audit_log: Path) -> Non
     """The first is followed while it is written; the second is named; the others are followed."""
     with own_journal(audit_log.parent, is_strict=False, key=KEY) as living:
         living.commit([ended("new")])
-        (audit_log.parent / "journal-1.db").write_bytes(b"\xff" * 5000)
+        (audit_log.parent / "journal-1.db").write_bytes(GARBAGE)
         result = run("audit", "verify")
 
     assert [line.split()[-1] for line in result.stdout.splitlines()[1:]] == [
