@@ -20,7 +20,8 @@ def listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AdminL
     with admin_listener() as listener:
         monkeypatch.chdir(tmp_path)
         monkeypatch.delenv("GATEWAY_CONFIG", raising=False)
-        monkeypatch.setenv("GATEWAY_STORAGE_DATA_DIR", str(tmp_path / "data"))
+        monkeypatch.delenv("GATEWAY_STORAGE_DATA_DIR", raising=False)
+        monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("GATEWAY_SERVER_ADMIN_BIND", f"127.0.0.1:{listener.port}")
         yield listener
 
@@ -64,6 +65,16 @@ def test_foreign_text_controls_no_terminal(listener: AdminListener) -> None:
 def test_no_line_where_there_is_a_file(listener: AdminListener) -> None:
     """With a file, no line is printed and no gateway is asked."""
     Path("gateway.toml").touch()
+
+    assert stderr_of("keys", "list") == ""
+    assert listener.asked == []
+
+
+def test_no_line_where_the_environment_names_the_data(
+    listener: AdminListener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A gateway that is set up by variables, as in a container, has no file to look for."""
+    monkeypatch.setenv("GATEWAY_STORAGE_DATA_DIR", str(tmp_path / "data"))
 
     assert stderr_of("keys", "list") == ""
     assert listener.asked == []

@@ -3,6 +3,8 @@
 A command that runs in the wrong directory finds no file, and would look at another key store than
 the gateway does, or at none. So it says what it uses, and asks the gateway on the admin address
 which file it has. It never loads that file by itself: what answers there need not be a gateway.
+Where the environment says where the data are, as in containers, it is the environment that is
+meant, and nothing is said.
 """
 
 from __future__ import annotations
@@ -14,14 +16,15 @@ from ollama_gateway.cli.lines import say
 from ollama_gateway.cli.reaching import is_listening
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import ServerSettings, Settings
+from ollama_gateway.settings.model import StorageSettings
 
 ANSWER_SECONDS: Final = 1.0
 """Seconds that a command waits for the gateway before it goes on without this answer."""
 
 
 def say_source(settings: Settings) -> None:
-    """Print lines on stderr if the settings come from no file."""
-    if settings.source is not None:
+    """Print lines on stderr if no file and no variable says where the data are."""
+    if settings.source is not None or settings.storage != StorageSettings():
         return
     say("settings: defaults and environment, no gateway.toml here", err=True)
     if path := _file_of_gateway(settings.server):
