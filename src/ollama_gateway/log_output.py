@@ -112,6 +112,11 @@ def _unbuffered(stream: TextIO) -> TextIO:
     )
 
 
+def left_out(_event: EventDict) -> str:
+    """Summarize an event as no line at all."""
+    raise structlog.DropEvent
+
+
 def configure(
     level: str = "info",
     style: str = "auto",

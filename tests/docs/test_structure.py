@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ollama_gateway.cli.main import COMMANDS, command_named
 from ollama_gateway.flow.endpoints import (
     COUNTING,
     DESCRIPTIONS,
@@ -53,3 +55,24 @@ def test_the_reference_lists_every_endpoint(endpoint: Endpoint) -> None:
     path = f"{endpoint.path}{PLACEHOLDERS[endpoint.parameter]}"
 
     assert f"`{endpoint.method} {path}`" in page
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_reference_lists_every_command(name: str) -> None:
+    """docs/use/commands.md has each command with its options, and no other (`commands.py`)."""
+    page = (ROOT / "docs" / "use" / "commands.md").read_text()
+    top = command_named(name)
+    for path, command in [(name, top), *nested(name, top)]:
+        (section,) = re.findall(
+            rf"^##+ `gatewayctl {path}`\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL
+        )
+        options = {option for one in command.params for option in one.opts if option[:2] == "--"}
+        assert set(re.findall(r"^\* `[^`]*?(--[a-z-]+)", section, re.MULTILINE)) == options - {
+            "--help"
+        }
+
+
+def nested(name: str, command: Any) -> list[tuple[str, Any]]:
+    """Return the commands of a group, with their paths."""
+    found = getattr(command, "commands", {})
+    return [(f"{name} {one.name}", one) for one in found.values()]

@@ -36,7 +36,7 @@ PROMPT: Final = 190
 
 def run(*, stay: bool) -> None:
     """Run the demo in an event loop of its own."""
-    log_output.configure("error", "text")
+    log_output.configure("error", "text", summaries={"audit head": log_output.left_out})
     trio.run(partial(run_demo, Console(highlight=False), stay=stay))
 
 

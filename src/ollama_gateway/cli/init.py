@@ -16,8 +16,8 @@ import typer
 from ollama_gateway.backends.connecting import REFUSED
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.cli.backends import Probe, probe_all
+from ollama_gateway.cli.first_steps import chat_model, next_steps
 from ollama_gateway.cli.given_servers import OLLAMA_PORT, GivenServer, is_remote, read_servers
-from ollama_gateway.cli.next_steps import chat_model, next_steps
 from ollama_gateway.cli.output import count_of, exit_with, say
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import ServerSettings, Settings, SettingsError, load

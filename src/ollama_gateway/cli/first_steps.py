@@ -8,13 +8,10 @@ import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
 
 from ollama_gateway.backends.catalog import Listing, names
+from ollama_gateway.cli.reaching import url_of
 from ollama_gateway.settings import ServerSettings
-from ollama_gateway.settings.addresses import ListenAddress
-
-ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - as clients connect to it
 
 
 def next_steps(server: ServerSettings, config: Path | None, model: str | None) -> list[str]:
@@ -28,9 +25,7 @@ def next_steps(server: ServerSettings, config: Path | None, model: str | None) -
     """
     option = f" --config {shlex.quote(str(config))}" if config else ""
     program = _program()
-    host = ANY_ADDRESS.get(server.bind.host, server.bind.host)
-    scheme = "https" if server.tls_cert else "http"
-    url = f"{scheme}://{ListenAddress(host, server.bind.port)}"
+    url = url_of(server.bind, "https" if server.tls_cert else "http")
     return [
         "Next, in one terminal:",
         f"  {program} serve{option}",
