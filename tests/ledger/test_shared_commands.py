@@ -93,24 +93,15 @@ def test_records_that_move_are_followed(
     assert ids_of("--follow", "--limit", "1") == ["a", "b", "c", "d", "e", "f"]
 
 
-@pytest.mark.parametrize(
-    ("url", "said"),
-    [
-        (AWAY, "PostgreSQL cannot be reached"),
-        ("postgresql://127.0.0.1:99999/x", "the database's URL"),
-    ],
-)
 @pytest.mark.usefixtures("audit_log")
-def test_without_postgresql_the_journals_are_read(
-    monkeypatch: pytest.MonkeyPatch, url: str, said: str
-) -> None:
+def test_without_postgresql_the_journals_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line on stderr, without secrets, reports it; exit 1."""
-    monkeypatch.setenv("GATEWAY_STORAGE_DATABASE_URL", url)
+    monkeypatch.setenv("GATEWAY_STORAGE_DATABASE_URL", AWAY)
     for command in (("audit", "list"), ("audit", "show", "c"), ("usage",), ("audit", "verify")):
         result = run(*command, "--json")
         assert result.exit_code == 1
         assert result.stderr.count("\n") == 1
-        assert said in result.stderr
+        assert "PostgreSQL cannot be reached" in result.stderr
         assert "hush" not in result.output
         assert result.stdout.count("\n") >= 1
 
