@@ -38,6 +38,8 @@ class Library:
     blobs: dict[str, int] = attrs.field(factory=dict)
     _registry: dict[tuple[str, ...], Model] = attrs.field(factory=dict)
     _models: dict[str, Model] = attrs.field(factory=dict)
+    _spellings: dict[tuple[str, ...], str] = attrs.field(factory=dict)
+    """The listed name, by the key that all its spellings share."""
     _ghosts: set[str] = attrs.field(factory=set)
 
     def add(self, model: Model) -> None:
@@ -45,12 +47,14 @@ class Library:
         name = self._spelling(model.name)
         self._ghosts.discard(name)
         self._models[name] = attrs.evolve(model, name=name)
+        self._spellings[parse(name).folded] = name
 
     def remove(self, name: str) -> None:
         """Stop hosting a model; ignore unknown names."""
         short = self._spelling(name)
         self.runners.forget(short)
         self._models.pop(short, None)
+        self._spellings.pop(parse(name).folded, None)
 
     def publish(self, model: Model) -> None:
         """Put a model into the registry, from where it can be pulled."""
@@ -68,6 +72,7 @@ class Library:
         """List a model whose every use is a 404."""
         short = self._spelling(name)
         self._models.setdefault(short, Model(short))
+        self._spellings[parse(short).folded] = short
         self.runners.forget(short)
         self._ghosts.add(short)
 
@@ -113,7 +118,4 @@ class Library:
     def _spelling(self, name: str) -> str:
         """Return the listed spelling of a name, or its canonical one if it is not listed."""
         wanted = parse(name)
-        for short in self._models:
-            if parse(short).folded == wanted.folded:
-                return short
-        return wanted.short
+        return self._spellings.get(wanted.folded, wanted.short)
