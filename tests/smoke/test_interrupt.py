@@ -37,14 +37,23 @@ MODULE = ("-m", "ollama_gateway")
 def started(
     *arguments: str, environment: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run Python with these arguments for the block; kill it at the end if it still runs."""
-    with subprocess.Popen(
-        [sys.executable, *arguments],
-        env={**clean_environment(), **(environment or {})},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
+    """Run Python with these arguments for the block; kill it at the end if it still runs.
+
+    It does not inherit an ignored SIGINT, as the tests themselves may run in the background of a
+    script: a signal with a handler is back at its default after exec.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            env={**clean_environment(), **(environment or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
         try:
             yield process
         finally:
