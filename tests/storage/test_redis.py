@@ -253,7 +253,7 @@ def test_parameters_that_the_gateway_overrides_have_no_effect(server: RedisServe
     [
         ((), []),
         (("--appendonly", "yes"), ["appendonly yes"]),
-        (("--save", "60 1"), ["save 60 1"]),
+        (("--save", "60", "1"), ["save 60 1"]),
         (("--maxmemory-policy", "allkeys-lru"), ["noeviction"]),
     ],
 )
