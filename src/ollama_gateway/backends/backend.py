@@ -105,9 +105,9 @@ class Backend:
         self.listed_at = now if listed_at is None else listed_at
         if listing is not before:
             self._weights.clear()
-        if self.blobs:
-            listed = {entry["digest"] for entry in listing.models.values()}
-            self.blobs = {digest: self.blobs[digest] for digest in listed & self.blobs.keys()}
+            if self.blobs:
+                listed = {entry["digest"] for entry in listing.models.values()}
+                self.blobs = {digest: self.blobs[digest] for digest in listed & self.blobs.keys()}
         self.warm = set(map(self._weights_of, listing.running))
         self._note_uses(before, listing, now)
 
