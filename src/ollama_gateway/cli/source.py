@@ -3,8 +3,7 @@
 A command that runs in the wrong directory finds no file, and would look at another key store than
 the gateway does, or at none. So it says what it uses, and asks the gateway on the admin address
 which file it has. It never loads that file by itself: what answers there need not be a gateway.
-Where the environment says where the data are, as in containers, it is the environment that is
-meant, and nothing is said.
+Where the environment names the data directory or the database, as in containers, it prints nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ ANSWER_SECONDS: Final = 1.0
 
 
 def say_source(settings: Settings) -> None:
-    """Print lines on stderr if no file and no variable says where the data are."""
+    """Print lines on stderr if neither a file nor a variable names the place of the data."""
     if settings.source is not None or settings.storage != StorageSettings():
         return
     say("settings: defaults and environment, no gateway.toml here", err=True)
