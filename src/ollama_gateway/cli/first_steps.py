@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ollama_gateway.backends.catalog import Listing, names
-from ollama_gateway.cli.reaching import url_of
+from ollama_gateway.cli.reaching import public_url
 from ollama_gateway.settings import ServerSettings
 
 
@@ -25,7 +25,7 @@ def next_steps(server: ServerSettings, config: Path | None, model: str | None) -
     """
     option = f" --config {shlex.quote(str(config))}" if config else ""
     program = _program()
-    url = url_of(server.bind, "https" if server.tls_cert else "http")
+    url = public_url(server)
     return [
         "Next, in one terminal:",
         f"  {program} serve{option}",

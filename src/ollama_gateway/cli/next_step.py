@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from ollama_gateway.cli.reaching import is_listening, url_of
+from ollama_gateway.cli.reaching import is_listening, public_url
 from ollama_gateway.settings import Settings
 from ollama_gateway.settings.files import SYSTEM_FILE
 
@@ -19,7 +19,7 @@ def after_new_key(settings: Settings, key: str) -> list[str]:
 
 def requests_with(settings: Settings, key: str) -> list[str]:
     """Return two commands of a client: one that lists the models, one that chats."""
-    url = url_of(settings.server.bind, "https" if settings.server.tls_cert else "http")
+    url = public_url(settings.server)
     return [
         f"curl {url}/api/tags -H 'Authorization: Bearer {key}'",
         f"OLLAMA_HOST={url}/k/{key} ollama run MODEL",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import socket
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ollama_gateway.settings.addresses import ListenAddress
+
+if TYPE_CHECKING:
+    from ollama_gateway.settings import ServerSettings
 
 CONNECT_SECONDS: Final = 0.3
 _REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing listens here
@@ -17,9 +20,10 @@ def address_of(bind: ListenAddress) -> tuple[str, int]:
     return _REACHABLE.get(bind.host, bind.host), bind.port
 
 
-def url_of(bind: ListenAddress, scheme: str = "http") -> str:
-    """Return the URL of a listener, without a path."""
-    host, port = address_of(bind)
+def public_url(server: ServerSettings) -> str:
+    """Return the URL at which clients of this machine reach the gateway, without a path."""
+    scheme = "https" if server.tls_cert else "http"
+    host, port = address_of(server.bind)
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
