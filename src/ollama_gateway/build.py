@@ -39,7 +39,7 @@ from ollama_gateway.limits.quota import Quota
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
 from ollama_gateway.server.anonymous import Anonymous
-from ollama_gateway.server.app import App
+from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.cors import CORS
 from ollama_gateway.server.counting import Counting
@@ -116,7 +116,8 @@ async def build(
             answers=AnswerBudget(settings.server.max_answers_total),
             expose_backend=settings.server.expose_backend,
         )
-        app = _app(settings, _routes(settings, exchange, keys, discovery, metrics), metrics)
+        routes = _routes(settings, exchange, keys, discovery, metrics)
+        app = App(_app_config(settings, routes), _bodies(settings.server), metrics)
         listener = public_listener(settings.server, app)
         copier = _copier(settings, backends)
         admin = Admin(
@@ -178,17 +179,11 @@ def _routes(
     )
 
 
-def _app(settings: Settings, routes: Routes, metrics: Metrics) -> App:
+def _app_config(settings: Settings, routes: Routes) -> AppConfig:
     server, key = settings.server, settings.auth.anonymous_key
     origins = Origins(server.allowed_origins)
-    return App(
+    return AppConfig(
         routes=routes,
-        bodies=BodyBudget(
-            limit=server.max_body,
-            total=server.max_body_total,
-            containers=server.max_json_containers,
-        ),
-        metrics=metrics,
         cors=CORS(origins),
         anonymous=Anonymous(
             key=key.reveal() if key else None,
@@ -197,6 +192,12 @@ def _app(settings: Settings, routes: Routes, metrics: Metrics) -> App:
             origins=origins,
         ),
         proxies=server.trusted_proxies,
+    )
+
+
+def _bodies(server: model.ServerSettings) -> BodyBudget:
+    return BodyBudget(
+        limit=server.max_body, total=server.max_body_total, containers=server.max_json_containers
     )
 
 

@@ -10,7 +10,7 @@ from ollama_gateway.http.listener import Listener
 from ollama_gateway.http.open_files import connections_that_fit
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin_access import AdminAccess
-from ollama_gateway.server.app import App
+from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.routes import Routes
 from ollama_gateway.settings import model
@@ -37,7 +37,7 @@ def public_listener(server: model.ServerSettings, app: App) -> Listener:
 
 def admin_listener(routes: Routes, metrics: Metrics) -> Listener:
     """Build an operators' listener for these routes."""
-    app = App(routes, BodyBudget(limit=ADMIN_BODIES, total=ADMIN_BODIES), metrics)
+    app = App(AppConfig(routes), BodyBudget(limit=ADMIN_BODIES, total=ADMIN_BODIES), metrics)
     return Listener(
         app=app,
         render_early_error=app.render_early_error,
