@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ssl import SSLContext
+from functools import partial
 
 import httpx
 
@@ -11,7 +11,7 @@ from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.connecting import tcp
 from ollama_gateway.backends.transport import Transport
-from ollama_gateway.certificates import TLSFilesBroken, client_context
+from ollama_gateway.certificates import RenewedContext, TLSFilesBroken, client_context
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.settings.model import BackendSettings, Settings
 
@@ -62,16 +62,16 @@ def _headers(backend: BackendSettings) -> dict[str, str]:
 def _transport(backend: BackendSettings, connect_timeout: float, most_idle: int) -> Transport:
     url = httpx.URL(backend.url)
     secure = url.scheme == "https"
-    context = _ssl_context(backend) if secure else None
+    context = _renewed_context(backend).context if secure else None
     port = url.port or (443 if secure else 80)
     connect = tcp(url.host, port, connect_timeout=connect_timeout, ssl_context=context)
     return Transport(connect, most_idle=most_idle, name=backend.name)
 
 
-def _ssl_context(backend: BackendSettings) -> SSLContext:
+def _renewed_context(backend: BackendSettings) -> RenewedContext:
+    files = backend.ca_file, backend.client_cert, backend.client_key
+    make = partial(client_context, *files, verify=backend.verify)
     try:
-        return client_context(
-            backend.ca_file, backend.client_cert, backend.client_key, verify=backend.verify
-        )
+        return RenewedContext([file for file in files if file], make, backend.name)
     except TLSFilesBroken as error:
         raise TLSFilesBroken(f"backend {backend.name}: {error}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ollama_gateway.certificates import Certificate
+from ollama_gateway.certificates import RenewedContext
 from ollama_gateway.http.connection_counts import ConnectionCounts
 from ollama_gateway.http.listener import Listener
 from ollama_gateway.http.open_files import connections_that_fit
@@ -58,7 +58,7 @@ def _connection_counts(server: model.ServerSettings, max_connections: int) -> Co
     return ConnectionCounts(most, exempt=(*usual.exempt, *server.trusted_proxies))
 
 
-def _certificate(server: model.ServerSettings) -> Certificate | None:
+def _certificate(server: model.ServerSettings) -> RenewedContext | None:
     if server.tls_cert is None or server.tls_key is None:
         return None
-    return Certificate(server.tls_cert, server.tls_key)
+    return RenewedContext.of_listener(server.tls_cert, server.tls_key)
