@@ -35,6 +35,7 @@ AT_HOME: dict[str, set[str]] = {
     "trio": {
         "clock.py",
         "supervisor.py",
+        "watching.py",
         "processes/parent.py",
         "processes/spawn.py",
         "processes/child.py",

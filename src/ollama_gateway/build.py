@@ -7,7 +7,7 @@ never cancelled, are opened here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -48,12 +48,11 @@ from ollama_gateway.server.management import Management
 from ollama_gateway.server.routes import Routes, gateway_routes
 from ollama_gateway.settings import Settings, model
 from ollama_gateway.storage.batcher import Runner, in_thread
+from ollama_gateway.watching import Watcher, watch_backends
 from ollama_gateway.wire.origins import Origins
 
 if TYPE_CHECKING:
     from ollama_gateway.backends.shared import CatalogCopier
-
-Watcher = Callable[[], Awaitable[None]]
 
 
 @attrs.frozen
@@ -144,7 +143,7 @@ async def build(
             backends=backends,
             discovery=discovery,
             metrics=metrics,
-            watchers=_watchers(discovery, copier, pauses, audit),
+            watchers=_watchers(discovery, copier, pauses, audit, metrics),
             copier=copier,
             pauses=pauses,
             answers=exchange.answers,
@@ -272,18 +271,17 @@ def _copier(settings: Settings, backends: Backends) -> CatalogCopier | None:
 
 
 def _watchers(
-    discovery: BackendDiscovery, copier: CatalogCopier | None, pauses: Pauses, audit: AuditServices
+    discovery: BackendDiscovery,
+    copier: CatalogCopier | None,
+    pauses: Pauses,
+    audit: AuditServices,
+    metrics: Metrics,
 ) -> dict[str, Watcher]:
     watchers: dict[str, Watcher] = {
-        f"discovery:{backend.name}": partial(discovery.watch, backend)
-        for backend in discovery.backends.all
+        "backends": partial(watch_backends, discovery, metrics),
+        "pauses": pauses.watch,
+        "audit": audit.upkeep.watch,
     }
-    watchers |= {
-        f"running:{backend.name}": partial(discovery.watch_running, backend)
-        for backend in discovery.backends.all
-    }
-    watchers["pauses"] = pauses.watch
-    watchers["audit"] = audit.upkeep.watch
     if audit.flusher is not None:
         watchers["flusher"] = audit.flusher.watch
     if audit.partitions is not None:

@@ -21,7 +21,7 @@ from typing import Final
 import attrs
 import trio
 
-from ollama_gateway.build import Gateway, Watcher, build
+from ollama_gateway.build import Gateway, build
 from ollama_gateway.certificates import TLSFilesBroken
 from ollama_gateway.http.binding import AddressTaken, bind, listen
 from ollama_gateway.http.sockets import handed_over
@@ -30,14 +30,10 @@ from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.limits.usage_file import SpendingError
 from ollama_gateway.log import get_logger
 from ollama_gateway.log_output import LineWriter
-from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes.reaper import reap_as_init
 from ollama_gateway.settings import Settings
+from ollama_gateway.watching import keep_running
 
-FIRST_RESTART_PAUSE: Final = 0.5
-MAX_RESTART_PAUSE: Final = 30.0
-"""Seconds before a crashed watcher starts again: doubled after each crash, and reset by a run that
-is longer than the longest pause."""
 LAST_BYTES_SECONDS: Final = 2.0
 """Seconds after the drain in which streams get their error events and last bytes."""
 OBJECTS_BETWEEN_COLLECTIONS: Final = 5_000
@@ -175,22 +171,6 @@ def drain(gateway: Gateway, seconds: float) -> None:
     gateway.backends.line.close()
     gateway.app.drain(seconds)
     gateway.listener.drain(seconds + LAST_BYTES_SECONDS)
-
-
-async def keep_running(name: str, watch: Watcher, metrics: Metrics) -> None:
-    """Run a watcher for ever: log each crash, pause, and start it again."""
-    pause = FIRST_RESTART_PAUSE
-    while True:
-        started = trio.current_time()
-        try:
-            await watch()
-        except Exception:
-            log.exception("watcher crashed", watcher=name)
-        metrics.restarted(name)
-        if trio.current_time() - started > MAX_RESTART_PAUSE:
-            pause = FIRST_RESTART_PAUSE
-        await trio.sleep(pause)
-        pause = min(pause * 2, MAX_RESTART_PAUSE)
 
 
 def freeze_loaded_objects() -> None:

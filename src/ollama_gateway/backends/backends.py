@@ -55,16 +55,36 @@ class Backends:
     """All backends in order of preference, and the catalog of those that are up."""
 
     all: tuple[Backend, ...]
+    """Replaced whole by `replace`."""
     metrics: Metrics = attrs.field(factory=Metrics)
     line: WaitingLine = attrs.field(factory=WaitingLine, init=False)
     catalog: Catalog = attrs.field(factory=Catalog, init=False)
     last_version: str | None = attrs.field(default=None, init=False)
+    replaced: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
+    """Set when `all` is replaced; a new event each time."""
+    _paused: Collection[str] = attrs.field(factory=frozenset, init=False)
 
     @classmethod
     def of(cls, backends: Iterable[Backend], metrics: Metrics | None = None) -> Backends:
         """Sort by priority; equal priorities keep the order of the settings."""
-        ordered = sorted(backends, key=lambda backend: backend.priority)
-        return cls(tuple(ordered), metrics or Metrics())
+        return cls(_ordered(backends), metrics or Metrics())
+
+    def replace(self, backends: Iterable[Backend]) -> None:
+        """Use these backends from now on. Those that were used before keep their state.
+
+        A backend that is removed gets no new attempts; those that run go on. A new one gets
+        attempts from its first good poll.
+        """
+        before, self.all = self.all, _ordered(backends)
+        for backend in self.all:
+            backend.is_paused = backend.name in self._paused
+        kept = [backend for backend in self.all if backend in before]
+        if kept != [backend for backend in before if backend in kept]:
+            self.catalog = Catalog()  # it keeps the order of the backends that it knows
+        self._renew()
+        self.replaced.set()
+        self.replaced = trio.Event()
+        self.line.dispatch()
 
     async def aclose(self) -> None:
         """Close all idle connections, forced, so that no backend can delay it."""
@@ -186,6 +206,7 @@ class Backends:
 
     def pause(self, names: Collection[str]) -> None:
         """Pause exactly these backends, and resume all others."""
+        self._paused = names
         for backend in self.all:
             is_paused = backend.name in names
             if backend.is_paused != is_paused:
@@ -226,3 +247,7 @@ class Backends:
             return True
         down = (backend for backend in self.all if not backend.is_up)
         return any(b.hosts(model) and now - b.listed_at < REMEMBERED_SECONDS for b in down)
+
+
+def _ordered(backends: Iterable[Backend]) -> tuple[Backend, ...]:
+    return tuple(sorted(backends, key=lambda backend: backend.priority))

@@ -165,7 +165,7 @@ class Slot:
         self._backends.line.dispatch()
 
     def _leave(self, now: float) -> None:
-        self.backend.in_flight -= 1
+        self.backend.attempt_ended()
         self.backend.note_use(self.model, now)
         self.ended_stream(now, 0)
         is_measured = self._has_answered and self.found_room
