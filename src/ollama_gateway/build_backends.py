@@ -10,7 +10,7 @@ import httpx
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.connecting import tcp
-from ollama_gateway.backends.transport import Transport
+from ollama_gateway.backends.transport import MAX_IDLE, Transport
 from ollama_gateway.certificates import RenewedContext, TLSFilesBroken, client_context
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.settings.model import BackendSettings, Settings
@@ -38,18 +38,48 @@ def build_backends(
     """
     given, timeout = transports or {}, settings.race.connect_timeout
     backends = [
-        Backend(
-            name=backend.name,
-            url=httpx.URL(backend.url),
-            transport=given.get(backend.name) or _transport(backend, timeout, most_idle),
-            headers=_headers(backend),
-            priority=backend.priority,
-            patterns=backend.models,
-            slots=backend.slots,
-        )
+        _backend(backend, given.get(backend.name) or _transport(backend, timeout, most_idle))
         for backend in settings.backends
     ]
     return Backends.of(backends, metrics)
+
+
+def rebuild_backends(
+    running: Backends, old: Settings, new: Settings, transports: Transports | None = None
+) -> list[Backend]:
+    """Build the backends of new settings beside those that run; raises TLSFilesBroken.
+
+    A backend that is reached as before keeps its transport.
+    """
+    given, timeout = transports or {}, new.race.connect_timeout
+    known = {backend.name: backend for backend in running.all}
+    before = {backend.name: _way(backend, old.race.connect_timeout) for backend in old.backends}
+    backends = []
+    for backend in new.backends:
+        if before.get(backend.name) == _way(backend, timeout):
+            transport = known[backend.name].transport
+        else:
+            transport = given.get(backend.name) or _transport(backend, timeout, MAX_IDLE)
+        backends.append(_backend(backend, transport))
+    return backends
+
+
+def _way(backend: BackendSettings, connect_timeout: float) -> tuple[object, ...]:
+    """Return all that a transport depends on."""
+    files = backend.ca_file, backend.client_cert, backend.client_key
+    return backend.url, connect_timeout, backend.verify, files
+
+
+def _backend(backend: BackendSettings, transport: Transport) -> Backend:
+    return Backend(
+        name=backend.name,
+        url=httpx.URL(backend.url),
+        transport=transport,
+        headers=_headers(backend),
+        priority=backend.priority,
+        patterns=backend.models,
+        slots=backend.slots,
+    )
 
 
 def _headers(backend: BackendSettings) -> dict[str, str]:

@@ -99,8 +99,8 @@ async def supervise(
                 await gateway.copier.restore()
             await gateway.pauses.look()
             for name, watch in gateway.watchers.items():
-                watchers.start_soon(keep_running, name, watch, gateway.metrics)
-            await gateway.discovery.first_round()
+                watchers.start_soon(keep_running, name, watch, gateway.parts.metrics)
+            await gateway.parts.discovery.first_round()
             listen([*sockets.public, *sockets.admin])
             on_ready(gateway, address_of(sockets.public))
             async with trio.open_nursery() as servers:

@@ -84,7 +84,7 @@ async def gateway_before(
     with closing(SQLiteKeys(directory / KEYS_FILE)) as store:
         keys = {name: store.create(name)[1] for name in names}
     async with build(loaded.settings) as gateway, trio.open_nursery() as serving:
-        await gateway.discovery.poll_once(gateway.backends.all[0])
+        await gateway.parts.discovery.poll_once(gateway.backends.all[0])
         sockets = bind(host, 0)
         listen(sockets)
         serving.start_soon(gateway.listener.serve, sockets)

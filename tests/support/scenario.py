@@ -162,7 +162,7 @@ class Scenario:
     async def poll(self) -> None:
         """Poll every backend once, as discovery does."""
         for backend in self.gateway.backends.all:
-            await self.gateway.discovery.poll_once(backend)
+            await self.gateway.parts.discovery.poll_once(backend)
 
 
 def _at_once(method: str, body: object) -> TimedBody:

@@ -27,9 +27,9 @@ from ollama_gateway.cli.load_settings import (
 from ollama_gateway.cli.output import print_json, print_table, say
 from ollama_gateway.cli.table import Column
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import Loaded, SecretText, Settings, SettingsError, load
+from ollama_gateway.settings import Loaded, Settings, SettingsError, load
+from ollama_gateway.settings.changes import visible
 from ollama_gateway.settings.model import SECTIONS, fields_of
-from ollama_gateway.settings.tables import codec_of
 
 if TYPE_CHECKING:
     from ollama_gateway.cli.online import OnlineCheck
@@ -158,22 +158,11 @@ def shown_settings(loaded: Loaded) -> list[ShownSetting]:
     server, *others = [(name, getattr(settings, name)) for name in SECTIONS]
     backends = [(f"backends[{i}]", backend) for i, backend in enumerate(settings.backends)]
     return [
-        ShownSetting(path, _visible(getattr(value, field.name), field.type), loaded.origins[path])
+        ShownSetting(path, visible(getattr(value, field.name), field.type), loaded.origins[path])
         for name, value in [server, *backends, *others]
         for field in fields_of(type(value))
         for path in [f"{name}.{field.name}"]
     ]
-
-
-def _visible(value: object, annotation: object) -> Any:
-    """Return a value that JSON can hold and that shows no secret."""
-    if isinstance(value, SecretText):
-        return "(set)"
-    if isinstance(value, dict):
-        return {name: _visible(item, SecretText) for name, item in value.items()}
-    codec = codec_of(annotation)
-    # Only secrets have no codec.
-    return codec.show(value) if codec else "(not set)"
 
 
 def _source(loaded: Loaded) -> str:

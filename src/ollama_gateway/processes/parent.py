@@ -239,7 +239,8 @@ def _running_process(
 def _merged_listener(settings: Settings, roster: Roster) -> Listener:
     metrics = Metrics()
     admin = MergedAdmin(roster, admin_access(settings.server), metrics)
-    return admin_listener(admin.routes(), metrics)
+    _, listener = admin_listener(admin.routes(), metrics)
+    return listener
 
 
 async def _reap_orphans(roster: Roster) -> None:
