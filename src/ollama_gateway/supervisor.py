@@ -31,6 +31,7 @@ from ollama_gateway.limits.usage_file import SpendingError
 from ollama_gateway.log import get_logger
 from ollama_gateway.log_output import LineWriter
 from ollama_gateway.processes.reaper import reap_as_init
+from ollama_gateway.reloading import ReadSettings, Reloading
 from ollama_gateway.settings import Settings
 from ollama_gateway.watching import keep_running
 
@@ -44,7 +45,7 @@ CANNOT_START: Final = (AddressTaken, JournalError, SpendingError, StoreError, TL
 LOG_DRAIN_SECONDS: Final = 1.0
 """Seconds to write the last log lines."""
 SIGNALS: Final = (*STOP_SIGNALS, signal.SIGHUP, signal.SIGCHLD)
-"""SIGHUP is caught only to be ignored."""
+"""SIGHUP reloads the settings; where nothing can read them again, it is ignored."""
 
 log = get_logger("supervisor")
 
@@ -73,6 +74,8 @@ async def supervise(
     until: Callable[[], Awaitable[None]] = trio.sleep_forever,
     on_ready: Callable[[Gateway, str], None] = lambda _gateway, _address: None,
     signals: Collection[signal.Signals] = SIGNALS,
+    read: ReadSettings | None = None,
+    on_change: Callable[[Settings], None] = lambda _settings: None,
 ) -> None:
     """Run a gateway until a signal or `until` drains it.
 
@@ -82,19 +85,25 @@ async def supervise(
         until: returns when the gateway should drain; signals drain it too.
         on_ready: called with the gateway and its address once clients can connect.
         signals: the signals that it handles.
+        read: reads the settings again, for a reload; without it there is none.
+        on_change: called when a reload has put other settings in force.
 
     Raises:
         AddressTaken, StoreError, JournalError, SpendingError, TLSFilesBroken: it cannot start.
 
     """
-    sockets, drain_timeout = sockets or Sockets.of(settings), settings.server.drain_timeout
+    sockets = sockets or Sockets.of(settings)
     with trio.open_signal_receiver(*signals) as received:
         async with (
             build(settings) as gateway,  # the services
             trio.open_nursery() as watchers,
         ):
-            watchers.start_soon(_handle_signals, gateway, received, drain_timeout)
-            watchers.start_soon(_drain_after, until, gateway, drain_timeout)
+            reloading = None
+            if read is not None:
+                reloading = Reloading(gateway, read, on_change)
+                gateway.offer_reload(reloading.reload)
+            watchers.start_soon(_handle_signals, gateway, received, reloading)
+            watchers.start_soon(_drain_after, until, gateway)
             if gateway.copier is not None:
                 await gateway.copier.restore()
             await gateway.pauses.look()
@@ -136,31 +145,33 @@ def run_to_the_end(
 
 
 async def _handle_signals(
-    gateway: Gateway, signals: AsyncIterator[int], drain_timeout: float
+    gateway: Gateway, signals: AsyncIterator[int], reloading: Reloading | None
 ) -> None:
     has_begun = False
-    async for number in signals:
-        if number == signal.SIGCHLD:
-            reap_as_init()
-        if number not in STOP_SIGNALS:
-            continue
-        if has_begun:
-            os._exit(1)  # at once, without even a log line
-        has_begun = True
-        _begin_to_drain(gateway, drain_timeout)
+    async with trio.open_nursery() as reloads:
+        async for number in signals:
+            if number == signal.SIGCHLD:
+                reap_as_init()
+            if number == signal.SIGHUP and reloading is not None:
+                reloads.start_soon(reloading.attempt)
+            if number not in STOP_SIGNALS:
+                continue
+            if has_begun:
+                os._exit(1)  # at once, without even a log line
+            has_begun = True
+            _begin_to_drain(gateway)
 
 
-async def _drain_after(
-    until: Callable[[], Awaitable[None]], gateway: Gateway, drain_timeout: float
-) -> None:
+async def _drain_after(until: Callable[[], Awaitable[None]], gateway: Gateway) -> None:
     await until()
-    _begin_to_drain(gateway, drain_timeout)
+    _begin_to_drain(gateway)
 
 
-def _begin_to_drain(gateway: Gateway, seconds: float) -> None:
+def _begin_to_drain(gateway: Gateway) -> None:
     """Drain and log it, once: the parent and a signal may both ask for it."""
     if gateway.admin.is_draining:
         return
+    seconds = gateway.settings.server.drain_timeout
     drain(gateway, seconds)
     log.info("draining", seconds=seconds, requests=gateway.app.requests_running)
 

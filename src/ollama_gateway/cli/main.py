@@ -47,6 +47,10 @@ COMMANDS: Final = {
         "health_command:health",
         "Exit 0 if the gateway is alive; say whether it is ready, and if not, why.",
     ),
+    "reload": (
+        "reload:reload",
+        "Put changed settings in force without a restart; exit 1 if they cannot be.",
+    ),
     "usage": ("usage:usage", "Sum up requests and tokens from the audit log."),
     "backup": (
         "backup:backup",

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -28,7 +29,8 @@ from ollama_gateway.ledger.summary import log_line
 from ollama_gateway.log import get_logger
 from ollama_gateway.printable import printable
 from ollama_gateway.processes.parent import ProcessesFailed, serve_with_processes
-from ollama_gateway.settings import Loaded, Settings
+from ollama_gateway.reloading import ReadSettings
+from ollama_gateway.settings import Loaded, Settings, SettingsError, load
 from ollama_gateway.storage.write_access import Trusted
 from ollama_gateway.supervisor import freeze_loaded_objects, run_to_the_end, supervise
 
@@ -42,8 +44,8 @@ SUMMARIES: Final[Mapping[str, log_output.Summary]] = {
 logger = get_logger("serve")
 
 
-def serve(loaded: Loaded) -> int:
-    """Serve until a signal ends it, and return the exit code."""
+def serve(loaded: Loaded, config: Path | None) -> int:
+    """Serve until a signal ends it, and return the exit code; `config` is read at each reload."""
     settings = loaded.settings
     trusted = Trusted.of_process()
     was_open = make_private(settings, trusted)
@@ -53,10 +55,27 @@ def serve(loaded: Loaded) -> int:
         logger.warning("doubtful setting", warning=warning)
     for hint in loaded.hints:
         logger.info("hint", hint=hint)
-    return int(not run_to_the_end(partial(_serve, settings), writer, ProcessesFailed))
+    again = partial(_read_again, config, Path.cwd())
+    return int(
+        not run_to_the_end(partial(_serve, settings, again, writer), writer, ProcessesFailed)
+    )
 
 
-def _serve(settings: Settings) -> None:
+def _read_again(config: Path | None, directory: Path) -> Loaded:
+    """Read the settings for a reload; raises SettingsError."""
+    loaded = load(config, cwd=directory)
+    if problems := faults_of(loaded.settings, Trusted.of_process()):
+        raise SettingsError(tuple(problems))
+    return loaded
+
+
+def _log_as(writer: log_output.LineWriter, settings: Settings) -> None:
+    log_output.configure(
+        settings.log.level, settings.log.format, writer=writer, summaries=SUMMARIES
+    )
+
+
+def _serve(settings: Settings, again: ReadSettings, writer: log_output.LineWriter) -> None:
     raise_file_limit()
     has_keys = _say_how_to_make_a_key(settings)
     _warn_of_redis(settings)
@@ -65,7 +84,13 @@ def _serve(settings: Settings) -> None:
         trio.run(partial(serve_with_processes, settings, on_ready=announce))
     else:
         trio.run(
-            partial(supervise, settings, on_ready=partial(_announce, settings, has_keys=has_keys))
+            partial(
+                supervise,
+                settings,
+                on_ready=partial(_announce, settings, has_keys=has_keys),
+                read=again,
+                on_change=partial(_log_as, writer),
+            )
         )
 
 

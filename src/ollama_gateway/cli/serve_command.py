@@ -12,4 +12,4 @@ def serve(config: ConfigOption = None) -> None:
     loaded = settings_or_exit(config)
     from ollama_gateway.cli.serve import serve as run  # noqa: PLC0415 - imports the whole gateway
 
-    raise typer.Exit(run(loaded))
+    raise typer.Exit(run(loaded, config))

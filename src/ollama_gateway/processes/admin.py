@@ -27,8 +27,9 @@ from ollama_gateway.processes import figures, merging
 from ollama_gateway.processes.figures import MetricFamilies
 from ollama_gateway.processes.merging import JSONObject
 from ollama_gateway.reasons import Reason
-from ollama_gateway.server.admin import JSON_HEADERS, METRICS_HEADERS
+from ollama_gateway.server.admin import METRICS_HEADERS
 from ollama_gateway.server.admin_access import AdminAccess
+from ollama_gateway.server.reload import JSON_HEADERS
 from ollama_gateway.server.routes import Routes
 
 ANSWER_SECONDS: Final = 2.0

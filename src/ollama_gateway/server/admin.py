@@ -29,6 +29,7 @@ from ollama_gateway.printable import printable
 from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.degraded import degraded_backends
 from ollama_gateway.server.explain import explain, facts_of
+from ollama_gateway.server.reload import JSON_HEADERS, Reload, reload_handler
 from ollama_gateway.server.routes import Routes
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.names import ModelName
@@ -37,7 +38,6 @@ if TYPE_CHECKING:  # redis only where it is configured
     from ollama_gateway.backends.shared import CatalogCopier
     from ollama_gateway.storage.redis_faults import RedisFault
 
-JSON_HEADERS: Final[Headers] = [(b"content-type", b"application/json")]
 METRICS_HEADERS: Final[Headers] = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
 
 
@@ -62,6 +62,8 @@ class Admin:
     """The file that the settings come from."""
     requests_running: Callable[[], int]
     connections_open: Callable[[], int]
+    reload: Reload | None = None
+    """None if the settings come from a parent."""
     is_draining: bool = False
 
     def routes(self) -> Routes:
@@ -75,6 +77,7 @@ class Admin:
                 "/models.json": self.models,
             },
             {"/limits": self.usage, "/explain": self.explain},
+            {} if self.reload is None else {"/reload": reload_handler(self.reload)},
         )
 
     def why_not_ready(self) -> list[str]:

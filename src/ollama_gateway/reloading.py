@@ -1,0 +1,95 @@
+"""Reload: read the settings again and put them in force, whole or not at all.
+
+Reading and preparing block, so they happen in a thread, and change nothing. Whatever fails there,
+the configuration in force goes on. Then `adopt` puts the new one in force in one step. Reloads come
+one after another.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import attrs
+
+from ollama_gateway.build import Gateway
+from ollama_gateway.certificates import TLSFilesBroken
+from ollama_gateway.configuration import Configuration
+from ollama_gateway.log import get_logger
+from ollama_gateway.server.reload import ReloadFailed, ReloadReport
+from ollama_gateway.settings import Loaded, Settings, SettingsError
+from ollama_gateway.settings.changes import Change, changes
+from ollama_gateway.storage.batcher import Runner, in_thread
+
+ReadSettings = Callable[[], Loaded]
+"""Reads the settings again; blocks, raises SettingsError."""
+
+log = get_logger("reload")
+
+
+def accepted(read: ReadSettings, old: Settings) -> tuple[Loaded, list[Change]]:
+    """Read the settings and compare them with those in force; blocks.
+
+    Raises:
+        ReloadFailed: they are wrong, or a change needs a restart.
+
+    """
+    try:
+        loaded = read()
+    except SettingsError as error:
+        raise ReloadFailed(error.problems) from None
+    found = changes(old, loaded.settings)
+    refused = [f"{change.path}: needs a restart" for change in found if change.needs_restart]
+    if refused:
+        raise ReloadFailed(refused)
+    return loaded, found
+
+
+def report(found: Sequence[Change]) -> list[dict[str, Any]]:
+    """Return changes as `/reload` shows them."""
+    return [{"path": c.path, "before": c.before, "after": c.after} for c in found]
+
+
+@attrs.define(eq=False)
+class Reloading:
+    """Reloads one process's gateway."""
+
+    gateway: Gateway
+    read: ReadSettings
+    on_change: Callable[[Settings], None] = lambda _settings: None
+    """Called when other settings are in force: the log is no part of the gateway."""
+    runner: Runner = in_thread
+    _turn: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
+
+    async def attempt(self) -> None:
+        """Reload for a signal, whose sender reads the outcome in the log."""
+        with suppress(ReloadFailed):
+            await self.reload()
+
+    async def reload(self) -> ReloadReport:
+        """Put the settings in force as they are now; raises ReloadFailed and changes nothing."""
+        async with self._turn:
+            try:
+                loaded, configuration, found = await self.runner(self._prepare)
+            except ReloadFailed as error:
+                self._failed(error)
+                raise
+            await self.gateway.adopt(configuration)
+            self.on_change(loaded.settings)
+            self.gateway.parts.metrics.reloaded(time.time())
+            log.info("reloaded", changes=[change.path for change in found])
+            return ReloadReport(report(found), loaded.warnings)
+
+    def _failed(self, error: ReloadFailed) -> None:
+        self.gateway.parts.metrics.reloaded(None)
+        log.error("reload failed; the settings in force stay", problems=error.problems)
+
+    def _prepare(self) -> tuple[Loaded, Configuration, Sequence[Change]]:
+        loaded, found = accepted(self.read, self.gateway.settings)
+        try:
+            return loaded, self.gateway.prepare(loaded.settings), found
+        except TLSFilesBroken as error:
+            raise ReloadFailed([str(error)]) from None
