@@ -143,6 +143,10 @@ class RedisQuota:
         async with self._pipeline.opened():
             yield self
 
+    def allow(self, seconds: float) -> None:
+        """Give Redis this long for an answer from now on (`redis.timeout`)."""
+        self._pipeline.allow(seconds)
+
     async def reserve(self, request: ReservationRequest) -> Grant | LimitRefusal:
         """Admit or refuse a request; raises Unavailable in time, see `QuotaStore`."""
         if self.why_not is not None:
