@@ -19,7 +19,7 @@ from ollama_gateway.build import Gateway
 from ollama_gateway.certificates import TLSFilesBroken
 from ollama_gateway.configuration import Configuration
 from ollama_gateway.log import get_logger
-from ollama_gateway.server.reload import ReloadFailed, ReloadReport
+from ollama_gateway.server.reload import Reload, ReloadFailed, ReloadReport
 from ollama_gateway.settings import Loaded, Settings, SettingsError
 from ollama_gateway.settings.changes import Change, changes
 from ollama_gateway.storage.batcher import Runner, in_thread
@@ -48,9 +48,36 @@ def accepted(read: ReadSettings, old: Settings) -> tuple[Loaded, list[Change]]:
     return loaded, found
 
 
+def prepared(gateway: Gateway, settings: Settings) -> Configuration:
+    """Build what settings say, beside what runs; blocks. Raises ReloadFailed, whatever fails."""
+    try:
+        return gateway.prepare(settings)
+    except TLSFilesBroken as error:
+        raise ReloadFailed([str(error)]) from None
+    except Exception as error:
+        log.exception("reload failed")
+        raise ReloadFailed([f"{type(error).__name__}: the log has the details"]) from error
+
+
 def report(found: Sequence[Change]) -> list[dict[str, Any]]:
     """Return changes as `/reload` shows them."""
     return [{"path": c.path, "before": c.before, "after": c.after} for c in found]
+
+
+async def reload_for_signal(reload: Reload) -> None:
+    """Reload for a signal, whose sender reads the outcome in the log."""
+    with suppress(ReloadFailed):
+        await reload()
+
+
+def log_failure(error: ReloadFailed) -> None:
+    """Log why a reload has changed nothing."""
+    log.error("reload failed; the settings in force stay", problems=error.problems)
+
+
+def log_success(found: Sequence[Change]) -> None:
+    """Log what a reload has changed."""
+    log.info("reloaded", changes=[change.path for change in found])
 
 
 @attrs.define(eq=False)
@@ -64,32 +91,21 @@ class Reloading:
     runner: Runner = in_thread
     _turn: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
 
-    async def attempt(self) -> None:
-        """Reload for a signal, whose sender reads the outcome in the log."""
-        with suppress(ReloadFailed):
-            await self.reload()
-
     async def reload(self) -> ReloadReport:
         """Put the settings in force as they are now; raises ReloadFailed and changes nothing."""
         async with self._turn:
             try:
                 loaded, configuration, found = await self.runner(self._prepare)
             except ReloadFailed as error:
-                self._failed(error)
+                self.gateway.parts.metrics.reloaded(None)
+                log_failure(error)
                 raise
             await self.gateway.adopt(configuration)
             self.on_change(loaded.settings)
             self.gateway.parts.metrics.reloaded(time.time())
-            log.info("reloaded", changes=[change.path for change in found])
+            log_success(found)
             return ReloadReport(report(found), loaded.warnings)
-
-    def _failed(self, error: ReloadFailed) -> None:
-        self.gateway.parts.metrics.reloaded(None)
-        log.error("reload failed; the settings in force stay", problems=error.problems)
 
     def _prepare(self) -> tuple[Loaded, Configuration, Sequence[Change]]:
         loaded, found = accepted(self.read, self.gateway.settings)
-        try:
-            return loaded, self.gateway.prepare(loaded.settings), found
-        except TLSFilesBroken as error:
-            raise ReloadFailed([str(error)]) from None
+        return loaded, prepared(self.gateway, loaded.settings), found

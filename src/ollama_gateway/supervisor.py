@@ -31,7 +31,7 @@ from ollama_gateway.limits.usage_file import SpendingError
 from ollama_gateway.log import get_logger
 from ollama_gateway.log_output import LineWriter
 from ollama_gateway.processes.reaper import reap_as_init
-from ollama_gateway.reloading import ReadSettings, Reloading
+from ollama_gateway.reloading import ReadSettings, Reloading, reload_for_signal
 from ollama_gateway.settings import Settings
 from ollama_gateway.watching import keep_running
 
@@ -67,11 +67,15 @@ class Sockets:
         return cls(public, bind(server.admin_bind.host, server.admin_bind.port))
 
 
+async def _for_ever(_gateway: Gateway) -> None:
+    await trio.sleep_forever()
+
+
 async def supervise(
     settings: Settings,
     *,
     sockets: Sockets | None = None,
-    until: Callable[[], Awaitable[None]] = trio.sleep_forever,
+    until: Callable[[Gateway], Awaitable[None]] = _for_ever,
     on_ready: Callable[[Gateway, str], None] = lambda _gateway, _address: None,
     signals: Collection[signal.Signals] = SIGNALS,
     read: ReadSettings | None = None,
@@ -82,7 +86,7 @@ async def supervise(
     Args:
         settings: valid settings.
         sockets: replace the addresses of the settings.
-        until: returns when the gateway should drain; signals drain it too.
+        until: called with the gateway, returns when it should drain; signals drain it too.
         on_ready: called with the gateway and its address once clients can connect.
         signals: the signals that it handles.
         read: reads the settings again, for a reload; without it there is none.
@@ -153,7 +157,7 @@ async def _handle_signals(
             if number == signal.SIGCHLD:
                 reap_as_init()
             if number == signal.SIGHUP and reloading is not None:
-                reloads.start_soon(reloading.attempt)
+                reloads.start_soon(reload_for_signal, reloading.reload)
             if number not in STOP_SIGNALS:
                 continue
             if has_begun:
@@ -162,8 +166,8 @@ async def _handle_signals(
             _begin_to_drain(gateway)
 
 
-async def _drain_after(until: Callable[[], Awaitable[None]], gateway: Gateway) -> None:
-    await until()
+async def _drain_after(until: Callable[[Gateway], Awaitable[None]], gateway: Gateway) -> None:
+    await until(gateway)
     _begin_to_drain(gateway)
 
 

@@ -28,7 +28,7 @@ from ollama_gateway.ledger.log import EXCHANGE
 from ollama_gateway.ledger.summary import log_line
 from ollama_gateway.log import get_logger
 from ollama_gateway.printable import printable
-from ollama_gateway.processes.parent import ProcessesFailed, serve_with_processes
+from ollama_gateway.processes.serving import ProcessesFailed, serve_with_processes
 from ollama_gateway.reloading import ReadSettings
 from ollama_gateway.settings import Loaded, Settings, SettingsError, load
 from ollama_gateway.storage.write_access import Trusted
@@ -81,7 +81,15 @@ def _serve(settings: Settings, again: ReadSettings, writer: log_output.LineWrite
     _warn_of_redis(settings)
     if settings.server.processes > 1:
         announce = partial(_announce_processes, settings, has_keys=has_keys)
-        trio.run(partial(serve_with_processes, settings, on_ready=announce))
+        trio.run(
+            partial(
+                serve_with_processes,
+                settings,
+                again,
+                on_ready=announce,
+                on_change=partial(_log_as, writer),
+            )
+        )
     else:
         trio.run(
             partial(
