@@ -23,6 +23,7 @@ from ollama_gateway.server.reload import Reload, ReloadFailed, ReloadReport
 from ollama_gateway.settings import Loaded, Settings, SettingsError
 from ollama_gateway.settings.changes import Change, changes
 from ollama_gateway.storage.batcher import Runner, in_thread
+from ollama_gateway.systemd import reload_notified
 
 ReadSettings = Callable[[], Loaded]
 """Reads the settings again; blocks, raises SettingsError."""
@@ -62,6 +63,12 @@ def prepared(gateway: Gateway, settings: Settings) -> Configuration:
 def report(found: Sequence[Change]) -> list[dict[str, Any]]:
     """Return changes as `/reload` shows them."""
     return [{"path": c.path, "before": c.before, "after": c.after} for c in found]
+
+
+async def notified(reload: Reload) -> ReloadReport:
+    """Reload, and tell systemd when that begins and ends; raises as `reload` does."""
+    with reload_notified():
+        return await reload()
 
 
 async def reload_for_signal(reload: Reload) -> None:

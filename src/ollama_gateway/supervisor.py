@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from functools import partial
 from typing import Final
 
 import attrs
@@ -31,8 +32,10 @@ from ollama_gateway.limits.usage_file import SpendingError
 from ollama_gateway.log import get_logger
 from ollama_gateway.log_output import LineWriter
 from ollama_gateway.processes.reaper import reap_as_init
-from ollama_gateway.reloading import ReadSettings, Reloading, reload_for_signal
+from ollama_gateway.reloading import ReadSettings, Reloading, notified, reload_for_signal
+from ollama_gateway.server.reload import Reload
 from ollama_gateway.settings import Settings
+from ollama_gateway.systemd import notify_stopping
 from ollama_gateway.watching import keep_running
 
 LAST_BYTES_SECONDS: Final = 2.0
@@ -102,11 +105,11 @@ async def supervise(
             build(settings) as gateway,  # the services
             trio.open_nursery() as watchers,
         ):
-            reloading = None
+            reload = None
             if read is not None:
-                reloading = Reloading(gateway, read, on_change)
-                gateway.offer_reload(reloading.reload)
-            watchers.start_soon(_handle_signals, gateway, received, reloading)
+                reload = partial(notified, Reloading(gateway, read, on_change).reload)
+                gateway.offer_reload(reload)
+            watchers.start_soon(_handle_signals, gateway, received, reload)
             watchers.start_soon(_drain_after, until, gateway)
             if gateway.copier is not None:
                 await gateway.copier.restore()
@@ -149,15 +152,15 @@ def run_to_the_end(
 
 
 async def _handle_signals(
-    gateway: Gateway, signals: AsyncIterator[int], reloading: Reloading | None
+    gateway: Gateway, signals: AsyncIterator[int], reload: Reload | None
 ) -> None:
     has_begun = False
     async with trio.open_nursery() as reloads:
         async for number in signals:
             if number == signal.SIGCHLD:
                 reap_as_init()
-            if number == signal.SIGHUP and reloading is not None:
-                reloads.start_soon(reload_for_signal, reloading.reload)
+            if number == signal.SIGHUP and reload is not None:
+                reloads.start_soon(reload_for_signal, reload)
             if number not in STOP_SIGNALS:
                 continue
             if has_begun:
@@ -176,6 +179,7 @@ def _begin_to_drain(gateway: Gateway) -> None:
     if gateway.admin.is_draining:
         return
     seconds = gateway.settings.server.drain_timeout
+    notify_stopping()
     drain(gateway, seconds)
     log.info("draining", seconds=seconds, requests=gateway.app.requests_running)
 

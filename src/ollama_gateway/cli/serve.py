@@ -33,6 +33,7 @@ from ollama_gateway.reloading import ReadSettings
 from ollama_gateway.settings import Loaded, Settings, SettingsError, load
 from ollama_gateway.storage.write_access import Trusted
 from ollama_gateway.supervisor import freeze_loaded_objects, run_to_the_end, supervise
+from ollama_gateway.systemd import notify_ready
 
 NEXT_STEP: Final = "next step"
 """The event of a command to paste."""
@@ -150,6 +151,7 @@ def _warning_of_anonymous_key(settings: Settings, store: KeyStore) -> str | None
 
 def _announce(settings: Settings, gateway: Gateway, address: str, *, has_keys: bool) -> None:
     freeze_loaded_objects()
+    notify_ready()
     up = sum(backend.is_up for backend in gateway.backends.all)
     logger.info(
         "serving",
@@ -165,6 +167,7 @@ def _announce(settings: Settings, gateway: Gateway, address: str, *, has_keys: b
 
 
 def _announce_processes(settings: Settings, address: str, *, has_keys: bool) -> None:
+    notify_ready()
     logger.info(
         "serving",
         address=_url(settings, address),

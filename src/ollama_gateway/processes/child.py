@@ -30,6 +30,7 @@ from ollama_gateway.supervisor import freeze_loaded_objects, run_to_the_end, sup
 
 def main() -> int:
     """Serve until a signal or the parent says stop; return 1 if the gateway cannot start."""
+    os.environ.pop("NOTIFY_SOCKET", None)  # systemd listens to the parent only
     parent, control_socket = os.getppid(), socket.socket(fileno=int(sys.argv[2]))
     assignment = receive_assignment(control_socket)
     if assignment is None:

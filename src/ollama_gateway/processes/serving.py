@@ -22,11 +22,13 @@ from ollama_gateway.processes.parent import Parent
 from ollama_gateway.processes.reaper import reap_as_init
 from ollama_gateway.processes.reload import SharedSettings
 from ollama_gateway.processes.shares import share_of
-from ollama_gateway.reloading import ReadSettings, reload_for_signal
+from ollama_gateway.reloading import ReadSettings, notified, reload_for_signal
 from ollama_gateway.server.app import AppConfig
+from ollama_gateway.server.reload import Reload
 from ollama_gateway.server.routes import Routes
 from ollama_gateway.settings import Settings
 from ollama_gateway.supervisor import Sockets, address_of
+from ollama_gateway.systemd import notify_stopping
 
 ORPHAN_SECONDS: Final = 1.0
 """Seconds that ended orphans are left before they are reaped."""
@@ -68,7 +70,8 @@ async def serve_with_processes(
             on_ready=partial(on_ready, address_of(sockets.public)),
             on_serving=shared.serves,
         )
-        routes = partial(_admin_routes, parent.roster, metrics, shared)
+        reload = partial(notified, shared.reload)
+        routes = partial(_admin_routes, parent.roster, metrics, reload)
         app, listener = admin_listener(routes(settings), metrics)
 
         def changed(new: Settings) -> None:
@@ -77,7 +80,7 @@ async def serve_with_processes(
 
         shared.on_change = changed
         async with trio.open_nursery() as running:
-            running.start_soon(_handle_signals, parent, shared, signals)
+            running.start_soon(_handle_signals, parent, reload, signals)
             running.start_soon(_reap_orphans, parent.roster)
             running.start_soon(listener.serve, sockets.admin)
             await parent.run()
@@ -109,11 +112,9 @@ async def _running_process(
             yield process
 
 
-def _admin_routes(
-    roster: Roster, metrics: Metrics, shared: SharedSettings, settings: Settings
-) -> Routes:
+def _admin_routes(roster: Roster, metrics: Metrics, reload: Reload, settings: Settings) -> Routes:
     access = admin_access(settings.server)
-    return MergedAdmin(roster, access, metrics, shared.reload).routes()
+    return MergedAdmin(roster, access, metrics, reload).routes()
 
 
 async def _reap_orphans(roster: Roster) -> None:
@@ -127,12 +128,11 @@ async def _reap_orphans(roster: Roster) -> None:
             reap_as_init({member.pid for member in roster.members.values()})
 
 
-async def _handle_signals(
-    parent: Parent, shared: SharedSettings, signals: AsyncIterator[int]
-) -> None:
+async def _handle_signals(parent: Parent, reload: Reload, signals: AsyncIterator[int]) -> None:
     async with trio.open_nursery() as reloads:
         async for number in signals:
             if number == signal.SIGHUP:
-                reloads.start_soon(reload_for_signal, shared.reload)
+                reloads.start_soon(reload_for_signal, reload)
             else:
+                notify_stopping()
                 parent.drain()
