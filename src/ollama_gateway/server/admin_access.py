@@ -19,9 +19,10 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.errors import Misdirected, Unauthorized
+from ollama_gateway.errors import Forbidden, Misdirected, Unauthorized
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import Endpoint
+from ollama_gateway.reasons import Reason
 from ollama_gateway.server.routes import Handler, Route, Routes
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.hosts import is_loopback, name_in, name_of
@@ -91,7 +92,7 @@ class AdminAccess:
 async def _from_no_page(handler: Handler, ask: Ask) -> None:
     """Serve a command, unless a web page sends it: a page may POST to any address."""
     if any(name.lower() in FROM_PAGES for name, _ in ask.headers):
-        raise Misdirected
+        raise Forbidden("no web page may do this", reason=Reason.FOREIGN_ORIGIN)
     await handler(ask)
 
 
