@@ -41,7 +41,7 @@ from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
 from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
-from ollama_gateway.server.reload import Reload
+from ollama_gateway.server.reload import Reloader
 from ollama_gateway.settings import Settings
 from ollama_gateway.storage.batcher import Runner, in_thread
 from ollama_gateway.watching import Watcher, watch_backends
@@ -80,9 +80,9 @@ class Gateway:
         """Build what other settings say, and change nothing; blocks. Raises TLSFilesBroken."""
         return configure(settings, self.parts, self.settings)
 
-    def offer_reload(self, reload: Reload) -> None:
+    def offer_reload(self, reloader: Reloader) -> None:
         """Let the admin listener reload the settings."""
-        self.admin.reload = reload
+        self.admin.reloader = reloader
         self.admin_app.config = AppConfig(self.admin.routes())
 
     async def adopt(self, configuration: Configuration) -> None:

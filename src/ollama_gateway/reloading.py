@@ -8,8 +8,9 @@ one after another.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import anyio
@@ -19,9 +20,10 @@ from ollama_gateway.build import Gateway
 from ollama_gateway.certificates import TLSFilesBroken
 from ollama_gateway.configuration import Configuration
 from ollama_gateway.log import get_logger
-from ollama_gateway.server.reload import Reload, ReloadFailed, ReloadReport
+from ollama_gateway.server.reload import Reloader, ReloadFailed, ReloadReport
 from ollama_gateway.settings import Loaded, Settings, SettingsError
 from ollama_gateway.settings.changes import Change, changes
+from ollama_gateway.settings.places import located
 from ollama_gateway.storage.batcher import Runner, in_thread
 from ollama_gateway.systemd import reload_notified
 
@@ -31,6 +33,15 @@ ReadSettings = Callable[[], Loaded]
 log = get_logger("reload")
 
 
+def compared(read: ReadSettings, old: Settings) -> tuple[Loaded, list[Change]]:
+    """Read the settings and compare them with those in force; blocks. Raises ReloadFailed."""
+    try:
+        loaded = read()
+    except SettingsError as error:
+        raise ReloadFailed(located(error.problems, error.source)) from None
+    return loaded, changes(old, loaded.settings)
+
+
 def accepted(read: ReadSettings, old: Settings) -> tuple[Loaded, list[Change]]:
     """Read the settings and compare them with those in force; blocks.
 
@@ -38,14 +49,10 @@ def accepted(read: ReadSettings, old: Settings) -> tuple[Loaded, list[Change]]:
         ReloadFailed: they are wrong, or a change needs a restart.
 
     """
-    try:
-        loaded = read()
-    except SettingsError as error:
-        raise ReloadFailed(error.problems) from None
-    found = changes(old, loaded.settings)
+    loaded, found = compared(read, old)
     refused = [f"{change.path}: needs a restart" for change in found if change.needs_restart]
     if refused:
-        raise ReloadFailed(refused)
+        raise ReloadFailed(located(refused, loaded.source))
     return loaded, found
 
 
@@ -65,16 +72,33 @@ def report(found: Sequence[Change]) -> list[dict[str, Any]]:
     return [{"path": c.path, "before": c.before, "after": c.after} for c in found]
 
 
-async def notified(reload: Reload) -> ReloadReport:
-    """Reload, and tell systemd when that begins and ends; raises as `reload` does."""
-    with reload_notified():
-        return await reload()
+async def difference(
+    read: ReadSettings, old: Settings, runner: Runner
+) -> Sequence[Mapping[str, Any]]:
+    """Return what a reload would change; raises ReloadFailed."""
+    _, found = await runner(partial(compared, read, old))
+    return [attrs.asdict(change) for change in found]
 
 
-async def reload_for_signal(reload: Reload) -> None:
-    """Reload for a signal, whose sender reads the outcome in the log."""
-    with suppress(ReloadFailed):
-        await reload()
+@attrs.frozen
+class Notifying:
+    """A reloader that tells systemd when a reload begins and ends."""
+
+    reloader: Reloader
+
+    async def reload(self) -> ReloadReport:
+        """Reload, and raise as the reloader does."""
+        with reload_notified():
+            return await self.reloader.reload()
+
+    async def difference(self) -> Sequence[Mapping[str, Any]]:
+        """Return what a reload would change."""
+        return await self.reloader.difference()
+
+    async def reload_for_signal(self) -> None:
+        """Reload for a signal, whose sender reads the outcome in the log."""
+        with suppress(ReloadFailed):
+            await self.reload()
 
 
 def log_failure(error: ReloadFailed) -> None:
@@ -112,6 +136,10 @@ class Reloading:
             self.gateway.parts.metrics.reloaded(time.time())
             log_success(found)
             return ReloadReport(report(found), loaded.warnings)
+
+    async def difference(self) -> Sequence[Mapping[str, Any]]:
+        """Return what a reload would change; raises ReloadFailed."""
+        return await difference(self.read, self.gateway.settings, self.runner)
 
     def _prepare(self) -> tuple[Loaded, Configuration, Sequence[Change]]:
         loaded, found = accepted(self.read, self.gateway.settings)

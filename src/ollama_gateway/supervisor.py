@@ -16,7 +16,6 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from functools import partial
 from typing import Final
 
 import attrs
@@ -32,8 +31,7 @@ from ollama_gateway.limits.usage_file import SpendingError
 from ollama_gateway.log import get_logger
 from ollama_gateway.log_output import LineWriter
 from ollama_gateway.processes.reaper import reap_as_init
-from ollama_gateway.reloading import ReadSettings, Reloading, notified, reload_for_signal
-from ollama_gateway.server.reload import Reload
+from ollama_gateway.reloading import Notifying, ReadSettings, Reloading
 from ollama_gateway.settings import Settings
 from ollama_gateway.systemd import notify_stopping
 from ollama_gateway.watching import keep_running
@@ -105,11 +103,11 @@ async def supervise(
             build(settings) as gateway,  # the services
             trio.open_nursery() as watchers,
         ):
-            reload = None
+            reloader = None
             if read is not None:
-                reload = partial(notified, Reloading(gateway, read, on_change).reload)
-                gateway.offer_reload(reload)
-            watchers.start_soon(_handle_signals, gateway, received, reload)
+                reloader = Notifying(Reloading(gateway, read, on_change))
+                gateway.offer_reload(reloader)
+            watchers.start_soon(_handle_signals, gateway, received, reloader)
             watchers.start_soon(_drain_after, until, gateway)
             if gateway.copier is not None:
                 await gateway.copier.restore()
@@ -152,15 +150,15 @@ def run_to_the_end(
 
 
 async def _handle_signals(
-    gateway: Gateway, signals: AsyncIterator[int], reload: Reload | None
+    gateway: Gateway, signals: AsyncIterator[int], reloader: Notifying | None
 ) -> None:
     has_begun = False
     async with trio.open_nursery() as reloads:
         async for number in signals:
             if number == signal.SIGCHLD:
                 reap_as_init()
-            if number == signal.SIGHUP and reload is not None:
-                reloads.start_soon(reload_for_signal, reload)
+            if number == signal.SIGHUP and reloader is not None:
+                reloads.start_soon(reloader.reload_for_signal)
             if number not in STOP_SIGNALS:
                 continue
             if has_begun:

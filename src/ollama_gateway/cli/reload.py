@@ -20,7 +20,7 @@ from ollama_gateway.settings import SettingsError, load
 RELOAD_SECONDS: Final = 30.0
 """Time for the gateway to read the settings and to build what they say."""
 UNCHANGED: Final = "nothing has changed"
-COLUMNS: Final = (Column("setting"), Column("in force before"), Column("now"))
+_COLUMNS: Final = (Column("setting"), Column("in force before"), Column("now"))
 
 
 def reload(
@@ -51,26 +51,18 @@ def reload(
     for warning in answer.value.get("warnings", ()):
         say(f"warning: {printable(str(warning))}", err=True)
     if changes:
-        print_changes(changes, COLUMNS, wide=wide)
+        print_table(_COLUMNS, _rows(changes), wide=wide)
     else:
         say(UNCHANGED, err=True)
 
 
-def print_changes(
-    changes: Sequence[Mapping[str, Any]], columns: Sequence[Column], *, wide: bool
-) -> None:
-    """Print changes as a table."""
-    rows = [
-        (
-            printable(str(change.get("path"))),
-            _text(change.get("before")),
-            _text(change.get("after")),
-        )
+def _rows(changes: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    return [
+        (text_of(change.get("path")), text_of(change.get("before")), text_of(change.get("after")))
         for change in changes
     ]
-    print_table(columns, rows, wide=wide)
 
 
-def _text(value: object) -> str:
-    """Show a value; None stands for a backend that is not there."""
+def text_of(value: object) -> str:
+    """Show a value of a change; None stands for a backend that is not there."""
     return "-" if value is None else printable(str(value))

@@ -9,10 +9,10 @@ does not answer is killed, for the same reason.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 import attrs
@@ -20,7 +20,14 @@ import attrs
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes.orders import Commit, Order, Prepare
 from ollama_gateway.processes.shares import share_of
-from ollama_gateway.reloading import ReadSettings, accepted, log_failure, log_success, report
+from ollama_gateway.reloading import (
+    ReadSettings,
+    accepted,
+    difference,
+    log_failure,
+    log_success,
+    report,
+)
 from ollama_gateway.server.reload import ReloadFailed, ReloadReport
 from ollama_gateway.settings import Settings
 from ollama_gateway.storage.batcher import Runner, in_thread
@@ -98,6 +105,10 @@ class SharedSettings:
             self.metrics.reloaded(time.time())
             log_success(found)
             return ReloadReport(report(found), loaded.warnings)
+
+    async def difference(self) -> Sequence[Mapping[str, Any]]:
+        """Return what a reload would change; raises ReloadFailed."""
+        return await difference(self.read, self.settings, self.runner)
 
     async def _prepare(self, settings: Settings) -> None:
         """Let all processes prepare settings; raises ReloadFailed if one cannot."""

@@ -22,9 +22,9 @@ from ollama_gateway.processes.parent import Parent
 from ollama_gateway.processes.reaper import reap_as_init
 from ollama_gateway.processes.reload import SharedSettings
 from ollama_gateway.processes.shares import share_of
-from ollama_gateway.reloading import ReadSettings, notified, reload_for_signal
+from ollama_gateway.reloading import Notifying, ReadSettings
 from ollama_gateway.server.app import AppConfig
-from ollama_gateway.server.reload import Reload
+from ollama_gateway.server.reload import Reloader
 from ollama_gateway.server.routes import Routes
 from ollama_gateway.settings import Settings
 from ollama_gateway.supervisor import Sockets, address_of
@@ -70,8 +70,8 @@ async def serve_with_processes(
             on_ready=partial(on_ready, address_of(sockets.public)),
             on_serving=shared.serves,
         )
-        reload = partial(notified, shared.reload)
-        routes = partial(_admin_routes, parent.roster, metrics, reload)
+        reloader = Notifying(shared)
+        routes = partial(_admin_routes, parent.roster, metrics, reloader)
         app, listener = admin_listener(routes(settings), metrics)
 
         def changed(new: Settings) -> None:
@@ -80,7 +80,7 @@ async def serve_with_processes(
 
         shared.on_change = changed
         async with trio.open_nursery() as running:
-            running.start_soon(_handle_signals, parent, reload, signals)
+            running.start_soon(_handle_signals, parent, reloader, signals)
             running.start_soon(_reap_orphans, parent.roster)
             running.start_soon(listener.serve, sockets.admin)
             await parent.run()
@@ -112,9 +112,11 @@ async def _running_process(
             yield process
 
 
-def _admin_routes(roster: Roster, metrics: Metrics, reload: Reload, settings: Settings) -> Routes:
+def _admin_routes(
+    roster: Roster, metrics: Metrics, reloader: Reloader, settings: Settings
+) -> Routes:
     access = admin_access(settings.server)
-    return MergedAdmin(roster, access, metrics, reload).routes()
+    return MergedAdmin(roster, access, metrics, reloader).routes()
 
 
 async def _reap_orphans(roster: Roster) -> None:
@@ -128,11 +130,11 @@ async def _reap_orphans(roster: Roster) -> None:
             reap_as_init({member.pid for member in roster.members.values()})
 
 
-async def _handle_signals(parent: Parent, reload: Reload, signals: AsyncIterator[int]) -> None:
+async def _handle_signals(parent: Parent, reloader: Notifying, signals: AsyncIterator[int]) -> None:
     async with trio.open_nursery() as reloads:
         async for number in signals:
             if number == signal.SIGHUP:
-                reloads.start_soon(reload_for_signal, reload)
+                reloads.start_soon(reloader.reload_for_signal)
             else:
                 notify_stopping()
                 parent.drain()

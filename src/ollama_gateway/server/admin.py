@@ -29,7 +29,7 @@ from ollama_gateway.printable import printable
 from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.degraded import degraded_backends
 from ollama_gateway.server.explain import explain, facts_of
-from ollama_gateway.server.reload import JSON_HEADERS, Reload, reload_handler
+from ollama_gateway.server.reload import JSON_HEADERS, Reloader
 from ollama_gateway.server.routes import Routes
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.names import ModelName
@@ -62,23 +62,21 @@ class Admin:
     """The file that the settings come from."""
     requests_running: Callable[[], int]
     connections_open: Callable[[], int]
-    reload: Reload | None = None
+    reloader: Reloader | None = None
     """None if the settings come from a parent."""
     is_draining: bool = False
 
     def routes(self) -> Routes:
         """Return the routes of the admin listener."""
-        return self.access.routes(
-            {
-                "/healthz": self.health,
-                "/readyz": self.ready,
-                "/metrics": self.figures,
-                "/status.json": self.status,
-                "/models.json": self.models,
-            },
-            {"/limits": self.usage, "/explain": self.explain},
-            {} if self.reload is None else {"/reload": reload_handler(self.reload)},
-        )
+        handlers = {
+            "/healthz": self.health,
+            "/readyz": self.ready,
+            "/metrics": self.figures,
+            "/status.json": self.status,
+            "/models.json": self.models,
+        }
+        under = {"/limits": self.usage, "/explain": self.explain}
+        return self.access.routes(handlers, under, self.reloader)
 
     def why_not_ready(self) -> list[str]:
         """Return the reasons why no request can be admitted now; empty if the gateway is ready."""

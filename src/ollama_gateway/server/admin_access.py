@@ -14,7 +14,6 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable, Mapping
 from functools import partial
-from types import MappingProxyType
 from typing import Final
 
 import attrs
@@ -23,6 +22,7 @@ from ollama_gateway.errors import Forbidden, Misdirected, Unauthorized
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import Endpoint
 from ollama_gateway.reasons import Reason
+from ollama_gateway.server.reload import Reloader, ReloadHandlers
 from ollama_gateway.server.routes import Handler, Route, Routes
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.hosts import is_loopback, name_in, name_of
@@ -52,19 +52,19 @@ class AdminAccess:
         self,
         handlers: Mapping[str, Handler],
         under: Mapping[str, Handler],
-        commands: Mapping[str, Handler] = MappingProxyType({}),
+        reloader: Reloader | None = None,
     ) -> Routes:
-        """Return guarded routes.
+        """Return guarded routes: GET and HEAD for `handlers`, GET for paths below `under`.
 
-        GET and HEAD for `handlers`, GET for paths below `under`, POST for `commands`.
+        With a reloader there are those of reloads, too.
         """
-        table = {
-            path: self._route(path, handler, "GET", "HEAD") for path, handler in handlers.items()
-        }
-        table |= {
-            path: self._route(path, partial(_from_no_page, handler), "POST")
-            for path, handler in commands.items()
-        }
+        commands: dict[str, Handler] = {}
+        if reloader is not None:
+            made = ReloadHandlers(reloader)
+            handlers = {**handlers, "/diff.json": made.difference}
+            commands = {"/reload": partial(_from_no_page, made.reload)}
+        table = {path: self._route(path, handlers[path], "GET", "HEAD") for path in handlers}
+        table |= {path: self._route(path, handler, "POST") for path, handler in commands.items()}
         below = {path: self._route(path, handler, "GET") for path, handler in under.items()}
         return Routes(table, below)
 

@@ -1,16 +1,15 @@
-"""`POST /reload` of the admin listener."""
+"""`POST /reload` and `GET /diff.json` of the admin listener."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 
 from ollama_gateway.flow.ask import Ask
-from ollama_gateway.server.routes import Handler
 from ollama_gateway.wire.headers import Headers
 
 JSON_HEADERS: Final[Headers] = [(b"content-type", b"application/json")]
@@ -39,18 +38,45 @@ class ReloadReport:
     """Values that are allowed but doubtful."""
 
 
-Reload = Callable[[], Awaitable[ReloadReport]]
-"""Puts the settings in force as they are now; raises ReloadFailed."""
+class Reloader(Protocol):
+    """Reloads the settings of a gateway."""
+
+    async def reload(self) -> ReloadReport:
+        """Put the settings in force as they are now; raises ReloadFailed and changes nothing."""
+        ...
+
+    async def difference(self) -> Sequence[Mapping[str, Any]]:
+        """Return what a reload would change: `needs_restart` says what it would refuse.
+
+        Raises ReloadFailed if the settings are wrong.
+        """
+        ...
 
 
-def reload_handler(reload: Reload) -> Handler:
-    """Return the handler: 200 with the changes, or 422 with the problems."""
+@attrs.frozen
+class ReloadHandlers:
+    """The handlers of the admin listener: 200, or 422 with the problems."""
 
-    async def handle(ask: Ask) -> None:
+    reloader: Reloader
+
+    async def reload(self, ask: Ask) -> None:
+        """Answer `POST /reload` with what has changed."""
         try:
-            status, body = HTTPStatus.OK, attrs.asdict(await reload())
+            await _respond(ask, HTTPStatus.OK, attrs.asdict(await self.reloader.reload()))
         except ReloadFailed as error:
-            status, body = HTTPStatus.UNPROCESSABLE_ENTITY, {"problems": error.problems}
-        await ask.downstream.respond(status, JSON_HEADERS, json.dumps(body).encode())
+            await _refuse(ask, error)
 
-    return handle
+    async def difference(self, ask: Ask) -> None:
+        """Answer `GET /diff.json` with what a reload would change."""
+        try:
+            await _respond(ask, HTTPStatus.OK, {"changes": await self.reloader.difference()})
+        except ReloadFailed as error:
+            await _refuse(ask, error)
+
+
+async def _refuse(ask: Ask, error: ReloadFailed) -> None:
+    await _respond(ask, HTTPStatus.UNPROCESSABLE_ENTITY, {"problems": error.problems})
+
+
+async def _respond(ask: Ask, status: HTTPStatus, body: object) -> None:
+    await ask.downstream.respond(status, JSON_HEADERS, json.dumps(body).encode())
