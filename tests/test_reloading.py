@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from ollama_gateway.reloading import Reloading
+from ollama_gateway.reloading import Notifying, Reloading, SettingsSource, watch_settings
 from ollama_gateway.server.reload import ReloadFailed
 from ollama_gateway.settings import BackendSettings, Loaded, Settings
 from ollama_gateway.simulator import Model, Script, Simulator
@@ -52,7 +52,9 @@ async def reloadable(**given: Any) -> AsyncIterator[Reloadable]:
             return Loaded(made.settings, None)
 
         gateway = scenario.gateway
-        made = Reloadable(scenario, Reloading(gateway, read, runner=in_place), gateway.settings)
+        made = Reloadable(
+            scenario, Reloading(gateway, SettingsSource(read), runner=in_place), gateway.settings
+        )
         nursery.start_soon(gateway.watchers["backends"])
         yield made
         nursery.cancel_scope.cancel()
@@ -290,3 +292,24 @@ def stream(gateway: Reloadable, nursery: trio.Nursery, count: int = 1) -> list[R
     for _ in range(count):
         nursery.start_soon(ask)
     return replies
+
+
+async def test_a_watched_file(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """Each change of a watched file reloads within two seconds, also one that cannot be used."""
+    file = tmp_path / "gateway.toml"
+    async with reloadable() as gateway, trio.open_nursery() as nursery:
+        notifying = Notifying(gateway.reloading)
+        nursery.start_soon(watch_settings, file, notifying, in_place)
+        await trio.sleep(10)
+        good = gateway.settings
+        for settings, names in (
+            (without("a")(good), ["b"]),
+            (attrs.evolve(good, server=attrs.evolve(good.server, processes=2)), ["b"]),
+            (good, ["a", "b"]),
+        ):
+            gateway.settings = settings
+            file.write_text(str(trio.current_time()))
+            await trio.sleep(2)
+            backends = gateway.scenario.gateway.backends.all
+            assert [backend.name for backend in backends] == names
+        nursery.cancel_scope.cancel()

@@ -135,10 +135,11 @@ class RenewedContext:
         return {} if self.backend is None else {"backend": self.backend}
 
     def _stamped(self) -> tuple[Stamp | None, ...]:
-        return tuple(map(_stamp_of, self.files))
+        return tuple(map(stamp_of, self.files))
 
 
-def _stamp_of(path: Path) -> Stamp | None:
+def stamp_of(path: Path) -> Stamp | None:
+    """Return what changes with a file; None if there is none, or not one to read."""
     try:
         found = path.stat()
     except OSError:

@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import anyio
 import attrs
 
 from ollama_gateway.build import Gateway
-from ollama_gateway.certificates import TLSFilesBroken
+from ollama_gateway.certificates import TLSFilesBroken, stamp_of
 from ollama_gateway.configuration import Configuration
 from ollama_gateway.log import get_logger
 from ollama_gateway.server.reload import Reloader, ReloadFailed, ReloadReport
@@ -29,6 +30,20 @@ from ollama_gateway.systemd import reload_notified
 
 ReadSettings = Callable[[], Loaded]
 """Reads the settings again; blocks, raises SettingsError."""
+
+WATCH_SECONDS: Final = 2.0
+
+
+@attrs.frozen
+class SettingsSource:
+    """How the settings are read again, and what else follows from other ones."""
+
+    read: ReadSettings
+    on_change: Callable[[Settings], None] = lambda _settings: None
+    """Called when other settings are in force: the log is no part of the gateway."""
+    watched: Path | None = None
+    """A file whose changes reload the settings."""
+
 
 log = get_logger("reload")
 
@@ -101,6 +116,25 @@ class Notifying:
             await self.reload()
 
 
+async def watch_settings(
+    path: Path | None, notifying: Notifying, runner: Runner = in_thread
+) -> None:
+    """Reload whenever a file changes, without end; do nothing if there is none to watch.
+
+    It is looked at every two seconds: what tells of changes misses them on bind mounts, and after
+    a rename. A file that is half written makes a reload that fails, and the next change another.
+    """
+    if path is None:
+        return
+    before = await runner(partial(stamp_of, path))
+    while True:
+        await anyio.sleep(WATCH_SECONDS)
+        now = await runner(partial(stamp_of, path))
+        if now != before:
+            before = now
+            await notifying.reload_for_signal()
+
+
 def log_failure(error: ReloadFailed) -> None:
     """Log why a reload has changed nothing."""
     log.error("reload failed; the settings in force stay", problems=error.problems)
@@ -116,9 +150,7 @@ class Reloading:
     """Reloads one process's gateway."""
 
     gateway: Gateway
-    read: ReadSettings
-    on_change: Callable[[Settings], None] = lambda _settings: None
-    """Called when other settings are in force: the log is no part of the gateway."""
+    source: SettingsSource
     runner: Runner = in_thread
     _turn: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
 
@@ -132,15 +164,15 @@ class Reloading:
                 log_failure(error)
                 raise
             await self.gateway.adopt(configuration)
-            self.on_change(loaded.settings)
+            self.source.on_change(loaded.settings)
             self.gateway.parts.metrics.reloaded(time.time())
             log_success(found)
             return ReloadReport(report(found), loaded.warnings)
 
     async def difference(self) -> Sequence[Mapping[str, Any]]:
         """Return what a reload would change; raises ReloadFailed."""
-        return await difference(self.read, self.gateway.settings, self.runner)
+        return await difference(self.source.read, self.gateway.settings, self.runner)
 
     def _prepare(self) -> tuple[Loaded, Configuration, Sequence[Change]]:
-        loaded, found = accepted(self.read, self.gateway.settings)
+        loaded, found = accepted(self.source.read, self.gateway.settings)
         return loaded, prepared(self.gateway, loaded.settings), found

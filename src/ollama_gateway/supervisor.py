@@ -31,7 +31,7 @@ from ollama_gateway.limits.usage_file import SpendingError
 from ollama_gateway.log import get_logger
 from ollama_gateway.log_output import LineWriter
 from ollama_gateway.processes.reaper import reap_as_init
-from ollama_gateway.reloading import Notifying, ReadSettings, Reloading
+from ollama_gateway.reloading import Notifying, Reloading, SettingsSource, watch_settings
 from ollama_gateway.settings import Settings
 from ollama_gateway.systemd import notify_stopping
 from ollama_gateway.watching import keep_running
@@ -79,8 +79,7 @@ async def supervise(
     until: Callable[[Gateway], Awaitable[None]] = _for_ever,
     on_ready: Callable[[Gateway, str], None] = lambda _gateway, _address: None,
     signals: Collection[signal.Signals] = SIGNALS,
-    read: ReadSettings | None = None,
-    on_change: Callable[[Settings], None] = lambda _settings: None,
+    source: SettingsSource | None = None,
 ) -> None:
     """Run a gateway until a signal or `until` drains it.
 
@@ -90,8 +89,7 @@ async def supervise(
         until: called with the gateway, returns when it should drain; signals drain it too.
         on_ready: called with the gateway and its address once clients can connect.
         signals: the signals that it handles.
-        read: reads the settings again, for a reload; without it there is none.
-        on_change: called when a reload has put other settings in force.
+        source: for reloads; without it there are none.
 
     Raises:
         AddressTaken, StoreError, JournalError, SpendingError, TLSFilesBroken: it cannot start.
@@ -104,9 +102,10 @@ async def supervise(
             trio.open_nursery() as watchers,
         ):
             reloader = None
-            if read is not None:
-                reloader = Notifying(Reloading(gateway, read, on_change))
+            if source is not None:
+                reloader = Notifying(Reloading(gateway, source))
                 gateway.offer_reload(reloader)
+                watchers.start_soon(watch_settings, source.watched, reloader)
             watchers.start_soon(_handle_signals, gateway, received, reloader)
             watchers.start_soon(_drain_after, until, gateway)
             if gateway.copier is not None:

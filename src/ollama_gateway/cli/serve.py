@@ -29,7 +29,7 @@ from ollama_gateway.ledger.summary import log_line
 from ollama_gateway.log import get_logger
 from ollama_gateway.printable import printable
 from ollama_gateway.processes.serving import ProcessesFailed, serve_with_processes
-from ollama_gateway.reloading import ReadSettings
+from ollama_gateway.reloading import SettingsSource
 from ollama_gateway.settings import Loaded, Settings, SettingsError, load
 from ollama_gateway.storage.write_access import Trusted
 from ollama_gateway.supervisor import freeze_loaded_objects, run_to_the_end, supervise
@@ -45,8 +45,15 @@ SUMMARIES: Final[Mapping[str, log_output.Summary]] = {
 logger = get_logger("serve")
 
 
-def serve(loaded: Loaded, config: Path | None) -> int:
-    """Serve until a signal ends it, and return the exit code; `config` is read at each reload."""
+def serve(loaded: Loaded, config: Path | None, *, watch: bool = False) -> int:
+    """Serve until a signal ends it, and return the exit code.
+
+    Args:
+        loaded: the settings.
+        config: the file that the command line names, for reloads.
+        watch: whether to reload when the file changes.
+
+    """
     settings = loaded.settings
     trusted = Trusted.of_process()
     was_open = make_private(settings, trusted)
@@ -56,10 +63,12 @@ def serve(loaded: Loaded, config: Path | None) -> int:
         logger.warning("doubtful setting", warning=warning)
     for hint in loaded.hints:
         logger.info("hint", hint=hint)
-    again = partial(_read_again, config, Path.cwd())
-    return int(
-        not run_to_the_end(partial(_serve, settings, again, writer), writer, ProcessesFailed)
+    source = SettingsSource(
+        partial(_read_again, config, Path.cwd()),
+        partial(_log_as, writer),
+        loaded.settings.source if watch else None,
     )
+    return int(not run_to_the_end(partial(_serve, settings, source), writer, ProcessesFailed))
 
 
 def _read_again(config: Path | None, directory: Path) -> Loaded:
@@ -76,31 +85,16 @@ def _log_as(writer: log_output.LineWriter, settings: Settings) -> None:
     )
 
 
-def _serve(settings: Settings, again: ReadSettings, writer: log_output.LineWriter) -> None:
+def _serve(settings: Settings, source: SettingsSource) -> None:
     raise_file_limit()
     has_keys = _say_how_to_make_a_key(settings)
     _warn_of_redis(settings)
     if settings.server.processes > 1:
         announce = partial(_announce_processes, settings, has_keys=has_keys)
-        trio.run(
-            partial(
-                serve_with_processes,
-                settings,
-                again,
-                on_ready=announce,
-                on_change=partial(_log_as, writer),
-            )
-        )
+        trio.run(partial(serve_with_processes, settings, source, on_ready=announce))
     else:
-        trio.run(
-            partial(
-                supervise,
-                settings,
-                on_ready=partial(_announce, settings, has_keys=has_keys),
-                read=again,
-                on_change=partial(_log_as, writer),
-            )
-        )
+        announced = partial(_announce, settings, has_keys=has_keys)
+        trio.run(partial(supervise, settings, on_ready=announced, source=source))
 
 
 def _say_how_to_make_a_key(settings: Settings) -> bool:

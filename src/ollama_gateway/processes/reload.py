@@ -21,7 +21,6 @@ from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes.orders import Commit, Order, Prepare
 from ollama_gateway.processes.shares import share_of
 from ollama_gateway.reloading import (
-    ReadSettings,
     accepted,
     difference,
     log_failure,
@@ -55,10 +54,10 @@ class SharedSettings:
     """The settings with which processes start, and their change in all processes or in none."""
 
     settings: Settings
-    read: ReadSettings
+    source: SettingsSource
     metrics: Metrics
     on_change: Callable[[Settings], None] = lambda _settings: None
-    """Called when other settings are in force."""
+    """Called when other settings are in force, before the one of the source."""
     runner: Runner = in_thread
     _started: dict[int, tuple[Orderly, Settings]] = attrs.field(factory=dict, init=False)
     """Each running process, and the settings with which it started, by its number."""
@@ -93,7 +92,9 @@ class SharedSettings:
         """Put the settings in force as they are now; raises ReloadFailed and changes nothing."""
         async with self._turn:
             try:
-                loaded, found = await self.runner(partial(accepted, self.read, self.settings))
+                loaded, found = await self.runner(
+                    partial(accepted, self.source.read, self.settings)
+                )
                 await self._prepare(loaded.settings)
             except ReloadFailed as error:
                 self.metrics.reloaded(None)
@@ -102,13 +103,14 @@ class SharedSettings:
             self.settings = loaded.settings
             await self._order_all(lambda _: Commit())
             self.on_change(loaded.settings)
+            self.source.on_change(loaded.settings)
             self.metrics.reloaded(time.time())
             log_success(found)
             return ReloadReport(report(found), loaded.warnings)
 
     async def difference(self) -> Sequence[Mapping[str, Any]]:
         """Return what a reload would change; raises ReloadFailed."""
-        return await difference(self.read, self.settings, self.runner)
+        return await difference(self.source.read, self.settings, self.runner)
 
     async def _prepare(self, settings: Settings) -> None:
         """Let all processes prepare settings; raises ReloadFailed if one cannot."""

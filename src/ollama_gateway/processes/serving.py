@@ -22,7 +22,7 @@ from ollama_gateway.processes.parent import Parent
 from ollama_gateway.processes.reaper import reap_as_init
 from ollama_gateway.processes.reload import SharedSettings
 from ollama_gateway.processes.shares import share_of
-from ollama_gateway.reloading import Notifying, ReadSettings
+from ollama_gateway.reloading import Notifying, SettingsSource, watch_settings
 from ollama_gateway.server.app import AppConfig
 from ollama_gateway.server.reload import Reloader
 from ollama_gateway.server.routes import Routes
@@ -42,18 +42,16 @@ class ProcessesFailed(Exception):
 
 async def serve_with_processes(
     settings: Settings,
-    read: ReadSettings,
+    source: SettingsSource,
     *,
     on_ready: Callable[[str], None] = lambda _address: None,
-    on_change: Callable[[Settings], None] = lambda _settings: None,
 ) -> None:
     """Run the processes of the settings until a signal; raises AddressTaken, ProcessesFailed.
 
     Args:
         settings: valid settings, with more than one process.
-        read: reads the settings again, for a reload.
+        source: for reloads.
         on_ready: called with the public address once all processes serve.
-        on_change: called when a reload has put other settings in force.
 
     """
     sockets, metrics = Sockets.of(settings), Metrics()
@@ -61,7 +59,7 @@ async def serve_with_processes(
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
         _private_directory() as directory,
     ):
-        shared = SharedSettings(settings, read, metrics)
+        shared = SharedSettings(settings, source, metrics)
         parent = Parent(
             start=partial(_running_process, shared, sockets.public, directory),
             count=settings.server.processes,
@@ -76,12 +74,12 @@ async def serve_with_processes(
 
         def changed(new: Settings) -> None:
             app.config = AppConfig(routes(new))
-            on_change(new)
 
         shared.on_change = changed
         async with trio.open_nursery() as running:
             running.start_soon(_handle_signals, parent, reloader, signals)
             running.start_soon(_reap_orphans, parent.roster)
+            running.start_soon(watch_settings, source.watched, reloader)
             running.start_soon(listener.serve, sockets.admin)
             await parent.run()
             running.cancel_scope.cancel()
