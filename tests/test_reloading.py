@@ -309,7 +309,7 @@ async def test_a_watched_file(autojump_clock: MockClock, tmp_path: Path) -> None
         ):
             gateway.settings = settings
             file.write_text(str(trio.current_time()))
-            await trio.sleep(2)
+            await trio.sleep(2.5)
             backends = gateway.scenario.gateway.backends.all
             assert [backend.name for backend in backends] == names
         nursery.cancel_scope.cancel()

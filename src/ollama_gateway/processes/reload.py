@@ -21,6 +21,7 @@ from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes.orders import Commit, Order, Prepare
 from ollama_gateway.processes.shares import share_of
 from ollama_gateway.reloading import (
+    SettingsSource,
     accepted,
     difference,
     log_failure,
