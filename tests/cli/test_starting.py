@@ -17,12 +17,9 @@ from tests.support.patience import PATIENCE
 
 LOOK = """
 import sys
-from ollama_gateway.__main__ import main
-sys.argv = ["gatewayctl", *sys.argv[1:]]
-try:
-    main()
-except SystemExit:
-    pass
+from ollama_gateway.__main__ import gatewayctl
+sys.argv[0] = "gatewayctl"
+gatewayctl(sys.argv[1:])
 print("modules:", *sys.modules)
 """
 SERVER = {"hypercorn", "prometheus_client", "h11", "structlog", "asyncio"}
