@@ -31,8 +31,8 @@ from ollama_gateway.cli.config import (
 )
 from ollama_gateway.cli.keys.store import location_in
 from ollama_gateway.cli.output import confirmed, exit_with, print_json, say, say_over
-from ollama_gateway.keys import KEYS_FILE
 from ollama_gateway.keys.key import APIKey
+from ollama_gateway.keys.location import KEYS_FILE
 from ollama_gateway.limits.calendar import moment, utc_now
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
