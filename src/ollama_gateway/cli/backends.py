@@ -15,7 +15,8 @@ from ollama_gateway.backends.catalog import Catalog, Listing, names, short_diges
 from ollama_gateway.backends.discovery import PollFailed, poll
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.certificates import TLSFilesBroken
-from ollama_gateway.cli.config import ConfigOption, JsonOption, WideOption, load_or_exit
+from ollama_gateway.cli.load_settings import load_or_exit
+from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import (
     count_of,
     exit_with,

@@ -22,14 +22,9 @@ from ollama_gateway.backup.making import back_up
 from ollama_gateway.backup.restoring import Restore, open_restore
 from ollama_gateway.cli import data_dir
 from ollama_gateway.cli.audit.sources import audit_table_reader
-from ollama_gateway.cli.config import (
-    ConfigOption,
-    JsonOption,
-    exit_on_problems,
-    load_for_stores,
-    load_or_exit,
-)
 from ollama_gateway.cli.keys.store import location_in
+from ollama_gateway.cli.load_settings import exit_on_problems, load_for_stores, load_or_exit
+from ollama_gateway.cli.options import ConfigOption, JsonOption
 from ollama_gateway.cli.output import confirmed, exit_with, print_json, say, say_over
 from ollama_gateway.keys.key import APIKey
 from ollama_gateway.keys.location import KEYS_FILE

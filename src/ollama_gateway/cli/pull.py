@@ -23,8 +23,9 @@ from ollama_gateway.backends.backend import Backend
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.certificates import TLSFilesBroken
 from ollama_gateway.cli.completion import complete_backend
-from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
 from ollama_gateway.cli.known_names import unknown_backend
+from ollama_gateway.cli.load_settings import load_or_exit
+from ollama_gateway.cli.options import ConfigOption, JsonOption
 from ollama_gateway.cli.output import exit_with, print_json, say
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.printable import printable
