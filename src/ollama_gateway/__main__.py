@@ -20,6 +20,8 @@ from typing import NoReturn
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 and the number of SIGINT, as shells report it."""
+NEW_OBJECTS = 50_000
+"""New objects after which garbage is looked for: many commands import the rest when they run."""
 
 
 def main() -> NoReturn:
@@ -52,6 +54,7 @@ def _command(arguments: Sequence[str]) -> Callable[[], int]:
         return _imported(arguments)
     finally:
         gc.freeze()
+        gc.set_threshold(NEW_OBJECTS)
         gc.enable()
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
-from ollama_gateway.cli.output import say
+from ollama_gateway.cli.lines import say
 
 if TYPE_CHECKING:
     from ollama_gateway.settings import Settings
