@@ -52,11 +52,11 @@ COMMANDS: Final = {
     ),
     "usage": ("usage:usage", "Sum up requests and tokens from the audit log."),
     "backup": (
-        "backup:backup",
+        "backup_command:backup",
         "Back up the keys, the audit log and the budgets of this machine, while gateways run.",
     ),
     "restore": (
-        "backup:restore",
+        "backup_command:restore",
         "Replace the files of this machine's data directory by those of a backup.",
     ),
     "audit": (
