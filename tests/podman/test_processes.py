@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
 
+from tests.podman import prerequisites
 from tests.podman.podman import (
     IMAGE,
     NETWORK,
@@ -19,6 +21,7 @@ from tests.podman.podman import (
 )
 
 NAME: Final = "gateway"
+REDIS: Final = "ollama-gateway-tests-redis"
 LOOK: Final = """
 import os
 for name in os.listdir("/proc"):
@@ -33,11 +36,27 @@ for name in os.listdir("/proc"):
 """Prints each other process: its id, state, parent, and whether it serves."""
 
 
+@pytest.fixture(scope="module")
+def redis(image: str) -> Iterator[str]:
+    """Run a Redis, in which several processes count limits; return its URL."""
+    made = prerequisites.have_peers(Path(__file__).parent, prerequisites.REDIS)
+    command = ("redis-server", "--protected-mode", "no", "--save", "")
+    with container(REDIS, "--network", NETWORK, prerequisites.REDIS, *command) as name:
+        wait_until(lambda: succeeds("exec", name, "redis-cli", "ping"), "no Redis")
+        yield f"redis://{name}:6379/0"
+    for name in made:
+        podman("rmi", name)
+
+
 @pytest.fixture
-def gateway(simulators: tuple[str, ...]) -> Iterator[str]:
+def gateway(simulators: tuple[str, ...], redis: str) -> Iterator[str]:
     """Run a container with two serving processes, and without `--init`."""
-    backend = f"OLLAMA_BACKENDS={simulators[1]}=http://{simulators[1]}:11434"
-    given = ("--env", backend, "--env", "GATEWAY_SERVER_PROCESSES=2")
+    variables = {
+        "OLLAMA_BACKENDS": f"{simulators[1]}=http://{simulators[1]}:11434",
+        "GATEWAY_REDIS_URL": redis,
+        "GATEWAY_SERVER_PROCESSES": "2",
+    }
+    given = (word for name, value in variables.items() for word in ("--env", f"{name}={value}"))
     with container(NAME, "--network", NETWORK, *given, IMAGE):
         wait_until_healthy(NAME)
         wait_until(lambda: is_ready(NAME), "not ready")
