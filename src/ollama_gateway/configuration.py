@@ -28,7 +28,7 @@ from ollama_gateway.flow.race import Rules
 from ollama_gateway.flow.showing import Showing
 from ollama_gateway.http.connection_counts import ConnectionCounts
 from ollama_gateway.http.listener import Listener
-from ollama_gateway.keys import KeyCache
+from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.ledger.audit import AuditServices
 from ollama_gateway.ledger.record import Ledger, Sink
 from ollama_gateway.limits.at_once import AtOnce

@@ -12,7 +12,7 @@ Every change that may give room to a waiting request ends with `line.dispatch()`
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
@@ -23,9 +23,11 @@ from ollama_gateway.backends.catalog import Catalog, Listing
 from ollama_gateway.backends.mismatch import log_digest_mismatches
 from ollama_gateway.backends.waiting import WaitingLine
 from ollama_gateway.log import get_logger
-from ollama_gateway.metrics import Metrics
 from ollama_gateway.reasons import AnyReason, Reason
 from ollama_gateway.wire.names import ModelName
+
+if TYPE_CHECKING:
+    from ollama_gateway.metrics import Metrics
 
 REMEMBERED_SECONDS: Final = 24 * 3600.0
 """Seconds for which the models of a backend that is down stay known for routing."""
@@ -56,7 +58,8 @@ class Backends:
 
     all: tuple[Backend, ...]
     """Replaced whole by `replace`."""
-    metrics: Metrics = attrs.field(factory=Metrics)
+    metrics: Metrics | None = None
+    """Counts breakers; None in commands, which serve nothing."""
     line: WaitingLine = attrs.field(factory=WaitingLine, init=False)
     catalog: Catalog = attrs.field(factory=Catalog, init=False)
     last_version: str | None = attrs.field(default=None, init=False)
@@ -67,7 +70,7 @@ class Backends:
     @classmethod
     def of(cls, backends: Iterable[Backend], metrics: Metrics | None = None) -> Backends:
         """Sort by priority; equal priorities keep the order of the settings."""
-        return cls(_ordered(backends), metrics or Metrics())
+        return cls(_ordered(backends), metrics)
 
     def replace(self, backends: Iterable[Backend]) -> None:
         """Use these backends from now on. Those that were used before keep their state.
@@ -223,13 +226,17 @@ class Backends:
         log.warning(
             "breaker opened", backend=backend.name, model=name, reason=reason, seconds=waits
         )
-        self.metrics.breaker_changed(backend.name, "opened", reason)
+        self._count_breaker(backend, "opened", reason)
 
     def breaker_closed(self, backend: Backend, model: ModelName | None) -> None:
         """Log and count a breaker that closed."""
         log.info("breaker closed", backend=backend.name, model=model.short if model else None)
-        self.metrics.breaker_changed(backend.name, "closed", "answered")
+        self._count_breaker(backend, "closed", "answered")
         self.line.dispatch()
+
+    def _count_breaker(self, backend: Backend, change: str, reason: str) -> None:
+        if self.metrics is not None:
+            self.metrics.breaker_changed(backend.name, change, reason)
 
     def _renew(self) -> bool:
         """Bring the catalog up to date; return True if it has changed."""

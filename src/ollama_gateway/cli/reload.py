@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from ollama_gateway.cli.admin import NoAnswer, ask
-from ollama_gateway.cli.config import ConfigOption, JsonOption, WideOption
+from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import exit_with, print_json, print_table, say
 from ollama_gateway.cli.table import Column
 from ollama_gateway.printable import printable

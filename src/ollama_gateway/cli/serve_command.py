@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ollama_gateway.cli.config import ConfigOption, settings_or_exit
+from ollama_gateway.cli.load_settings import settings_or_exit
+from ollama_gateway.cli.options import ConfigOption
 
 WatchOption = Annotated[
     bool,
