@@ -37,6 +37,8 @@ AT_HOME: dict[str, set[str]] = {
         "supervisor.py",
         "watching.py",
         "processes/parent.py",
+        "processes/orders.py",
+        "processes/serving.py",
         "processes/spawn.py",
         "processes/child.py",
         "backends/backend.py",

@@ -1,4 +1,4 @@
-"""What systemd is told, on a socket like its own."""
+"""Notifications of systemd, received on a socket like its own."""
 
 from __future__ import annotations
 

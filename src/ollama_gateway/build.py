@@ -43,7 +43,7 @@ from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
 from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
-from ollama_gateway.server.reload import Reloader
+from ollama_gateway.server.reload_handlers import Reloader
 from ollama_gateway.settings import Settings
 from ollama_gateway.storage.batcher import Runner, in_thread
 from ollama_gateway.watching import Watcher, watch_backends

@@ -21,7 +21,7 @@ from ollama_gateway.build import Gateway
 from ollama_gateway.certificates import TLSFilesBroken, stamp_of
 from ollama_gateway.configuration import Configuration
 from ollama_gateway.log import get_logger
-from ollama_gateway.server.reload import Reloader, ReloadFailed, ReloadReport
+from ollama_gateway.server.reload_handlers import Reloader, ReloadFailed, ReloadReport
 from ollama_gateway.settings import Loaded, Settings, SettingsError
 from ollama_gateway.settings.changes import Change, changes
 from ollama_gateway.settings.places import located

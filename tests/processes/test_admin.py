@@ -22,7 +22,7 @@ from ollama_gateway.reasons import Reason
 from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
-from ollama_gateway.server.reload import JSON_HEADERS
+from ollama_gateway.server.reload_handlers import JSON_HEADERS
 from ollama_gateway.server.routes import Route, Routes
 from tests.http.serving import render_early_error, serving
 

@@ -78,7 +78,7 @@ class Journal:
 
     Args:
         path: the file, whose lock the caller holds.
-        is_strict: whether what is written at the start is on the disk at once.
+        is_strict: whether records written at the start are on the disk at once.
         key: of the chain.
         max_bytes: size at which the file rejects writes, as if the disk were full.
 

@@ -29,7 +29,7 @@ from ollama_gateway.processes.merging import JSONObject
 from ollama_gateway.reasons import Reason
 from ollama_gateway.server.admin import METRICS_HEADERS
 from ollama_gateway.server.admin_access import AdminAccess
-from ollama_gateway.server.reload import JSON_HEADERS, Reloader
+from ollama_gateway.server.reload_handlers import JSON_HEADERS, Reloader
 from ollama_gateway.server.routes import Routes
 
 ANSWER_SECONDS: Final = 2.0

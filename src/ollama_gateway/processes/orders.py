@@ -19,7 +19,7 @@ import trio
 
 from ollama_gateway.build import Gateway
 from ollama_gateway.reloading import prepared
-from ollama_gateway.server.reload import ReloadFailed
+from ollama_gateway.server.reload_handlers import ReloadFailed
 from ollama_gateway.settings import Settings
 from ollama_gateway.storage.batcher import in_thread
 

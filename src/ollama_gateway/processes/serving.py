@@ -20,11 +20,11 @@ from ollama_gateway.processes import spawn
 from ollama_gateway.processes.admin import MergedAdmin, Roster
 from ollama_gateway.processes.parent import Parent
 from ollama_gateway.processes.reaper import reap_as_init
-from ollama_gateway.processes.reload import SharedSettings
+from ollama_gateway.processes.shared_settings import SharedSettings
 from ollama_gateway.processes.shares import share_of
 from ollama_gateway.reloading import Notifying, SettingsSource, watch_settings
 from ollama_gateway.server.app import AppConfig
-from ollama_gateway.server.reload import Reloader
+from ollama_gateway.server.reload_handlers import Reloader
 from ollama_gateway.server.routes import Routes
 from ollama_gateway.settings import Settings
 from ollama_gateway.supervisor import Sockets, address_of

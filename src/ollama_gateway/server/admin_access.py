@@ -22,7 +22,7 @@ from ollama_gateway.errors import Forbidden, Misdirected, Unauthorized
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import Endpoint
 from ollama_gateway.reasons import Reason
-from ollama_gateway.server.reload import Reloader, ReloadHandlers
+from ollama_gateway.server.reload_handlers import Reloader, ReloadHandlers
 from ollama_gateway.server.routes import Handler, Route, Routes
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.hosts import is_loopback, name_in, name_of

@@ -1,4 +1,4 @@
-"""Find where a settings file sets a value: tomllib tells lines only of what is no TOML at all."""
+"""Find the line at which a settings file sets a value, which tomllib does not tell."""
 
 from __future__ import annotations
 

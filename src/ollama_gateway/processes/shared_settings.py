@@ -1,9 +1,9 @@
 """Reload of several processes: the parent reads the settings, then all processes use them or none.
 
-First every process prepares them. If one cannot, nothing changes anywhere. Then the settings count
-for every process that starts from now on, and those that run are told to use them. A process that
-ends meanwhile is no obstacle, as the next one starts with the settings that count by then. One that
-does not answer is killed, for the same reason.
+First every process prepares them. If one cannot, nothing changes anywhere. Then every process that
+starts gets these settings, and those that run are ordered to use them. A process that ends
+meanwhile is no obstacle, as its successor starts with the new settings. One that does not answer is
+killed, for the same reason.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ollama_gateway.reloading import (
     log_success,
     report,
 )
-from ollama_gateway.server.reload import ReloadFailed, ReloadReport
+from ollama_gateway.server.reload_handlers import ReloadFailed, ReloadReport
 from ollama_gateway.settings import Settings
 from ollama_gateway.storage.batcher import Runner, in_thread
 
