@@ -12,6 +12,7 @@ from ollama_gateway.wire.beginnings import MAX_DENSE, MAX_TEXT, MAX_TEXTS, begin
 from ollama_gateway.wire.body import LongText, parse, utf8_size
 from ollama_gateway.wire.identity import FIELDS, conversation_of, readable
 from ollama_gateway.wire.large import SCAN_STEP, Large, Steps
+from ollama_gateway.wire.prompt_head import block_hashes, head_of
 from ollama_gateway.wire.structure import LONG_STRING, Cutting
 from tests.wire.scanning import large, run
 
@@ -67,6 +68,7 @@ def test_a_body_that_grows_large_keeps_its_conversation(
     found = run(readable(whole_steps(text, long=long), {}))
 
     assert conversation_of("k", "m", [], found) == conversation_of("k", "m", [], fields)
+    assert block_hashes(head_of(found)) == block_hashes(head_of(fields))
     assert run(readable(text, fields)) is fields
 
 

@@ -155,7 +155,8 @@ def test_blocks_show_where_two_heads_part() -> None:
     assert len(one) == len(text) // BLOCK + 1
     pairs = enumerate(zip(one, other, strict=True))
     assert [place for place, (before, after) in pairs if before != after] == [3]
-    assert len(block_hashes(head_of({"prompt": "p", "system": "x" * 200 * BLOCK}))) == MAX_BLOCKS
+    many = [{"type": "text", "text": text}] * 100
+    assert len(block_hashes(head_of({"system": many}))) == MAX_BLOCKS
 
 
 values: st.SearchStrategy[Any] = st.recursive(

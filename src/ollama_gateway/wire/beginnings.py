@@ -17,14 +17,12 @@ from ollama_gateway.wire.grammar import STRING_REST
 from ollama_gateway.wire.large import IN_PLACE, Large, Steps, is_dense
 from ollama_gateway.wire.structure import Omission, TopLevelMember
 
-MAX_TEXT: Final = 64 * 1024
+MAX_TEXT: Final = 16 * 1024
 """Characters of a long string that are read."""
 MAX_TEXTS: Final = 64
 """Long strings of a field that are read; the field ends there."""
 MAX_DENSE: Final = 16 * 1024
 """Bytes of a field with very many values that are read: brackets alone take some 5 ms."""
-_ESCAPED: Final = 12
-"""The most bytes that JSON takes for one character: two halves of a pair, each escaped."""
 _SEPARATORS: Final = " \t\r\n,"
 
 
@@ -76,11 +74,15 @@ def _omissions(body: Large, member: TopLevelMember) -> Iterator[Omission]:
 
 def _text(body: Large, omission: Omission) -> LongText:
     """Return the beginning of a long string, with the size of the whole."""
-    start = omission.start + 1
-    data = body.blocks.read(start, min(omission.end, start + MAX_TEXT * _ESCAPED))
-    whole = STRING_REST.match(data).group()  # type: ignore[union-attr]  # it may be empty
-    begun = json.loads(f'"{whole.decode("utf-8", "ignore")}"')[:MAX_TEXT]
-    return LongText.of(omission.size, omission.printed, begun)
+    start, size, begun = omission.start + 1, MAX_TEXT, ""
+    while len(begun) < MAX_TEXT:
+        data = body.blocks.read(start, min(omission.end, start + size))
+        whole = STRING_REST.match(data).group()  # type: ignore[union-attr]  # it may be empty
+        begun = json.loads(f'"{whole.decode("utf-8", "ignore")}"')
+        if start + size >= omission.end:
+            break
+        size *= 2  # an escape takes up to 12 bytes a character
+    return LongText.of(omission.size, omission.printed, begun[:MAX_TEXT])
 
 
 def _stand_in(omission: Omission) -> bytes:

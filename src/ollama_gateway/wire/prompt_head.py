@@ -13,6 +13,7 @@ from typing import Final
 
 import attrs
 
+from ollama_gateway.wire.beginnings import MAX_TEXT
 from ollama_gateway.wire.body import utf8
 
 MAX_MESSAGES: Final = 64
@@ -64,8 +65,12 @@ def head_of(fields: dict[str, object]) -> PromptHead:
 
 
 def block_hashes(head: PromptHead) -> tuple[int, ...]:
-    """Return a hash of 32 bits for each block of the head, to find where two heads part."""
-    text = "".join([*head.system, *head.first])[: BLOCK * MAX_BLOCKS]
+    """Return a hash of 32 bits for each block of the head, to find where two heads part.
+
+    Of a text, as much counts as is read of it in a large body.
+    """
+    begun = (text[:MAX_TEXT] for text in (*head.system, *head.first))
+    text = "".join(begun)[: BLOCK * MAX_BLOCKS]
     blocks = (text[start : start + BLOCK] for start in range(0, len(text), BLOCK))
     return tuple(int.from_bytes(blake2b(utf8(block), digest_size=4).digest()) for block in blocks)
 
