@@ -27,14 +27,16 @@ from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.race import Rules
 from ollama_gateway.flow.showing import Showing
 from ollama_gateway.http.listener import Listener
-from ollama_gateway.keys import KeyCache, KeyStoreLocation, find_key, location_of, open_keys
+from ollama_gateway.keys.cache import KeyCache
+from ollama_gateway.keys.identifying import find_key, open_keys
+from ollama_gateway.keys.location import KeyStoreLocation, location_of
 from ollama_gateway.ledger.audit import AuditServices, open_audit
 from ollama_gateway.ledger.log import RecordMetrics, log_record
 from ollama_gateway.ledger.record import Ledger, Sink
 from ollama_gateway.ledger.spent import spent_elsewhere
-from ollama_gateway.limits import RedisLocation, open_limits
 from ollama_gateway.limits.at_once import AtOnce
 from ollama_gateway.limits.leases import Limiter
+from ollama_gateway.limits.opening import RedisLocation, open_limits
 from ollama_gateway.limits.quota import Quota
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ssl import SSLContext
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -12,8 +13,10 @@ from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.connecting import tcp
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.certificates import TLSFilesBroken, client_context
-from ollama_gateway.metrics import Metrics
 from ollama_gateway.settings.model import BackendSettings, Settings
+
+if TYPE_CHECKING:
+    from ollama_gateway.metrics import Metrics
 
 Transports = Mapping[str, Transport]
 """By the name of a backend."""
@@ -31,7 +34,7 @@ def build_backends(
     Args:
         settings: valid settings.
         transports: replace TCP; for tests.
-        metrics: of the process; by default new ones, which no page shows.
+        metrics: of the process; None where no page shows them.
         most_idle: connections that each backend keeps between requests. If it is not 0, the caller
             closes the backends.
 

@@ -24,7 +24,7 @@ from ollama_gateway.backends.discovery import PollFailed, poll
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.build import build
 from ollama_gateway.build_backends import build_backends
-from ollama_gateway.keys import KEYS_FILE
+from ollama_gateway.keys.location import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.settings import Settings, load

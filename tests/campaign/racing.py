@@ -20,7 +20,7 @@ import trio
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.build import Gateway, build
 from ollama_gateway.http.binding import bind
-from ollama_gateway.keys import KEYS_FILE
+from ollama_gateway.keys.location import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.settings import Settings, load

@@ -13,7 +13,7 @@ import trio
 
 from ollama_gateway.build import Gateway, build
 from ollama_gateway.http.binding import bind, listen
-from ollama_gateway.keys import KEYS_FILE
+from ollama_gateway.keys.location import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.settings import load
 from tests.backends.misbehaving import Peer

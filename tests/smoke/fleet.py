@@ -16,8 +16,8 @@ from typing import IO, Any, Final
 
 import attrs
 
-from ollama_gateway.keys import location_of
 from ollama_gateway.keys.key import APIKey, KeyLimits
+from ollama_gateway.keys.location import location_of
 from ollama_gateway.simulator.figures import PATH, Figures
 from tests.support import patience, ports
 from tests.support.patience import wait_until

@@ -19,7 +19,7 @@ import trio
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.build import Gateway, build
 from ollama_gateway.http.request_stream import RequestStream
-from ollama_gateway.keys import KEYS_FILE
+from ollama_gateway.keys.location import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.settings import load

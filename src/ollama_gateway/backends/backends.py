@@ -12,7 +12,7 @@ Every change that may give room to a waiting request ends with `line.dispatch()`
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
@@ -23,9 +23,11 @@ from ollama_gateway.backends.catalog import Catalog, Listing
 from ollama_gateway.backends.mismatch import log_digest_mismatches
 from ollama_gateway.backends.waiting import WaitingLine
 from ollama_gateway.log import get_logger
-from ollama_gateway.metrics import Metrics
 from ollama_gateway.reasons import AnyReason, Reason
 from ollama_gateway.wire.names import ModelName
+
+if TYPE_CHECKING:
+    from ollama_gateway.metrics import Metrics
 
 REMEMBERED_SECONDS: Final = 24 * 3600.0
 """Seconds for which the models of a backend that is down stay known for routing."""
@@ -55,7 +57,8 @@ class Backends:
     """All backends in order of preference, and the catalog of those that are up."""
 
     all: tuple[Backend, ...]
-    metrics: Metrics = attrs.field(factory=Metrics)
+    metrics: Metrics | None = None
+    """Counts breakers; None in commands, which serve nothing."""
     line: WaitingLine = attrs.field(factory=WaitingLine, init=False)
     catalog: Catalog = attrs.field(factory=Catalog, init=False)
     last_version: str | None = attrs.field(default=None, init=False)
@@ -64,7 +67,7 @@ class Backends:
     def of(cls, backends: Iterable[Backend], metrics: Metrics | None = None) -> Backends:
         """Sort by priority; equal priorities keep the order of the settings."""
         ordered = sorted(backends, key=lambda backend: backend.priority)
-        return cls(tuple(ordered), metrics or Metrics())
+        return cls(tuple(ordered), metrics)
 
     async def aclose(self) -> None:
         """Close all idle connections, forced, so that no backend can delay it."""
@@ -202,13 +205,17 @@ class Backends:
         log.warning(
             "breaker opened", backend=backend.name, model=name, reason=reason, seconds=waits
         )
-        self.metrics.breaker_changed(backend.name, "opened", reason)
+        self._count_breaker(backend, "opened", reason)
 
     def breaker_closed(self, backend: Backend, model: ModelName | None) -> None:
         """Log and count a breaker that closed."""
         log.info("breaker closed", backend=backend.name, model=model.short if model else None)
-        self.metrics.breaker_changed(backend.name, "closed", "answered")
+        self._count_breaker(backend, "closed", "answered")
         self.line.dispatch()
+
+    def _count_breaker(self, backend: Backend, change: str, reason: str) -> None:
+        if self.metrics is not None:
+            self.metrics.breaker_changed(backend.name, change, reason)
 
     def _renew(self) -> bool:
         """Bring the catalog up to date; return True if it has changed."""

@@ -1,4 +1,4 @@
-"""`gatewayctl config check|show`, and the options that most commands have.
+"""`gatewayctl config check|show`.
 
 stdout carries only the result: `ok: FILE`, the table, or one JSON object. Problems and warnings go
 to stderr, one a line, each beginning with the path of its setting or the name of its variable.
@@ -9,21 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import attrs
 import typer
 
 from ollama_gateway.cli import data_dir, startable
-from ollama_gateway.cli.load_settings import (
-    EXIT_SETTINGS,
-    exit_on_problems,
-    load_for_stores,
-    load_or_exit,
-    settings_or_exit,
-    warn,
-)
+from ollama_gateway.cli.load_settings import exit_on_problems, load_or_exit, warn
+from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import print_json, print_table, say
 from ollama_gateway.cli.table import Column
 from ollama_gateway.printable import printable
@@ -34,32 +27,8 @@ from ollama_gateway.settings.tables import codec_of
 if TYPE_CHECKING:
     from ollama_gateway.cli.online import OnlineCheck
 
-__all__ = [
-    "EXIT_SETTINGS",
-    "ConfigOption",
-    "JsonOption",
-    "WideOption",
-    "app",
-    "exit_on_problems",
-    "load_for_stores",
-    "load_or_exit",
-    "settings_or_exit",
-]
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        help="Settings file (TOML). Default: $GATEWAY_CONFIG, else ./gateway.toml, else "
-        "/etc/ollama-gateway/gateway.toml.",
-    ),
-]
 OnlineOption = Annotated[
     bool, typer.Option("--online", help="Ask Redis, PostgreSQL and the backends too.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-WideOption = Annotated[
-    bool, typer.Option("--wide", help="Print all columns, whatever the terminal's width.")
 ]
 
 _COLUMNS: Final = (Column("setting"), Column("value"), Column("from", 1))

@@ -21,8 +21,8 @@ from rich.console import Console
 from ollama_gateway import log_output
 from ollama_gateway.build import Gateway
 from ollama_gateway.cli.demo_acts import FIRST_WORD, MODEL, SENTENCES, Stage, play
-from ollama_gateway.keys import KEYS_FILE
 from ollama_gateway.keys.key import KeyLimits
+from ollama_gateway.keys.location import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.settings import Settings, load
 from ollama_gateway.simulator import Model, Simulator

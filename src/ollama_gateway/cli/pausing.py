@@ -23,13 +23,9 @@ import typer
 from ollama_gateway.backends.pausing import PauseFile, PausesBroken
 from ollama_gateway.cli.admin import NoAnswer, ask
 from ollama_gateway.cli.completion import complete_backend
-from ollama_gateway.cli.config import (
-    ConfigOption,
-    JsonOption,
-    WideOption,
-    load_for_stores,
-)
 from ollama_gateway.cli.known_names import backend_names, unknown_backend
+from ollama_gateway.cli.load_settings import load_for_stores
+from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import exit_with, print_json, print_table, say
 from ollama_gateway.cli.table import Column, Row
 from ollama_gateway.printable import printable

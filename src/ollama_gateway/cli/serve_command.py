@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from ollama_gateway.cli.config import ConfigOption, settings_or_exit
+from ollama_gateway.cli.load_settings import settings_or_exit
+from ollama_gateway.cli.options import ConfigOption
 
 
 def serve(config: ConfigOption = None) -> None:

@@ -27,7 +27,7 @@ import attrs
 from ollama_gateway.ledger.chain import GENESIS, Checkpoint, Link, link
 from ollama_gateway.ledger.document import Document, killed, to_text
 from ollama_gateway.ledger.retention import TURN, last_past
-from ollama_gateway.limits.usage_journal import read_charges
+from ollama_gateway.limits.contributions import read_charges
 from ollama_gateway.storage.sqlite import Connection, FileFormat, SQLiteFile, version_of
 
 MAX_JOURNAL_BYTES: Final = 8 * 2**30

@@ -27,6 +27,7 @@ import attrs
 
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.limits.calendar import month_of
+from ollama_gateway.limits.contributions import Contribution, Elsewhere, Totals, contributions_of
 from ollama_gateway.limits.quota import (
     Grant,
     KeyUsage,
@@ -49,7 +50,6 @@ from ollama_gateway.limits.redis.operations import (
 )
 from ollama_gateway.limits.redis.pipeline import Pipeline
 from ollama_gateway.limits.redis.scripts import AccountBroken, QuotaRedisDown, RedisScripts
-from ollama_gateway.limits.usage_journal import Contribution, Elsewhere, Totals, contributions_of
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.reasons import Reason
