@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from ollama_gateway.ledger.document import document_of, intent_of, to_text
+from ollama_gateway.ledger.document import document_of, intent_of
 from ollama_gateway.ledger.journal import Journal, JournalEntry, first_records
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.ledger.read.journals import Journals, TimeRange, merged
@@ -29,14 +29,14 @@ def ended(request_id: str, second: float = 0, *, took: float = 1, **fields: Any)
     """Return the end of a request that began `second` seconds after `BEGAN`."""
     began = BEGAN + timedelta(seconds=second)
     whole = attrs.evolve(record(request_id), started_at=began, duration=took, **fields)
-    return JournalEntry(request_id, to_text(document_of(whole)), is_final=True)
+    return JournalEntry(request_id, document_of(whole), is_final=True)
 
 
 def began(request_id: str, second: float = 0, **fields: Any) -> JournalEntry:
     """Return the admission of such a request."""
     moment = BEGAN + timedelta(seconds=second)
     whole = attrs.evolve(record(request_id), started_at=moment, **fields)
-    return JournalEntry(request_id, to_text(intent_of(whole)), is_final=False)
+    return JournalEntry(request_id, intent_of(whole), is_final=False)
 
 
 def written(directory: Path, *journals: Sequence[JournalEntry]) -> None:

@@ -41,3 +41,12 @@ def killed(intent: Document, charge: tuple[int, int] | None) -> Document:
 def to_text(document: Document) -> str:
     """Return the document as it is stored and hashed, on one line."""
     return json.dumps(document, separators=(",", ":"))
+
+
+def parsed(text: bytes | str) -> Document:
+    """Return a stored document; {} if it is not an object of JSON, which only an altered one is."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
