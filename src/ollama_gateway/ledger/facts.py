@@ -32,7 +32,7 @@ _MOMENT_LENGTH: Final = len("2026-01-02T03:04:05.000000+00:00")
 
 CREATE_FACTS: Final = f"""CREATE TABLE IF NOT EXISTS facts (
     seq INTEGER PRIMARY KEY, is_exact INTEGER NOT NULL, {", ".join(FACTS)})"""
-ADD_FACTS: Final = f"INSERT INTO facts VALUES ({', '.join('?' * (len(FACTS) + 2))})"
+ADD_FACTS: Final = f"INSERT INTO facts VALUES ({', '.join('?' * (len(FACTS) + 2))})"  # noqa: S608 - our names
 
 FactsRow = tuple[Any, ...]
 """A seq, whether the facts are exact, and the facts in the order of `FACTS`."""
@@ -42,11 +42,7 @@ def facts_of(seq: int, document: Document) -> FactsRow:
     """Return the row of a record; without facts if a column cannot hold its value exactly."""
     values = [document.get(name) for name in FACTS]
     for field, value in zip(FACT_FIELDS, values, strict=True):
-        if value is None:
-            is_exact = field.form is not MOMENT
-        else:
-            is_exact = _fits(value, field.form)
-        if not is_exact:
+        if not _fits(value, field.form):
             return (seq, 0, *_NOTHING)
     return (seq, 1, *values)
 
@@ -60,10 +56,12 @@ def facts_of_own(seq: int, document: Document, text: str) -> FactsRow:
         text: the document as it is stored.
 
     """
-    is_odd = "\\ud" in text or any(
-        count is not None and not 0 <= count <= MAX_COUNT for count in _counts_of(document)
-    )
-    return facts_of(seq, document) if is_odd else (seq, 1, *_all_of(document))
+    if "\\ud" in text:
+        return facts_of(seq, document)
+    for count in _counts_of(document):
+        if count is not None and not 0 <= count <= MAX_COUNT:
+            return facts_of(seq, document)
+    return (seq, 1, *_all_of(document))
 
 
 _counts_of: Final = itemgetter(*SUMMED)
@@ -72,6 +70,8 @@ _NOTHING: Final = (None,) * len(FACTS)
 
 
 def _fits(value: object, form: Form) -> bool:
+    if value is None:
+        return form is not MOMENT
     if form is COUNT:
         return type(value) is int and 0 <= value <= MAX_COUNT
     if not isinstance(value, str) or not (value.isascii() or _is_unicode(value)):

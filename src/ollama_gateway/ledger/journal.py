@@ -27,7 +27,7 @@ import attrs
 
 from ollama_gateway.ledger.chain import GENESIS, Checkpoint, Link, link
 from ollama_gateway.ledger.document import Document, killed, to_text
-from ollama_gateway.ledger.facts import ADD_FACTS, CREATE_FACTS, facts_of, facts_of_own
+from ollama_gateway.ledger.facts import ADD_FACTS, CREATE_FACTS, FactsRow, facts_of, facts_of_own
 from ollama_gateway.ledger.journal_migration import migrate
 from ollama_gateway.ledger.retention import TURN, last_past
 from ollama_gateway.limits.contributions import read_charges
@@ -128,10 +128,11 @@ class Journal:
         with self._file.alone():
             self._file.check_identity()
             self._sync(is_durable=is_durable)
-            head = self.head
+            head, facts = self.head, list[FactsRow]()
             with self._file.transaction():
                 for entry in entries:
-                    head = self._put(head, entry)
+                    head = self._put(head, entry, facts)
+                self._connection.executemany(ADD_FACTS, facts)
             self.head = head
             self._intents.difference_update([e.request_id for e in entries if e.is_final])
 
@@ -175,7 +176,10 @@ class Journal:
         self.checkpoint = Checkpoint(last.seq, last.hash)
         return dropped
 
-    def _put(self, head: Checkpoint, entry: JournalEntry, *, is_own: bool = True) -> Checkpoint:
+    def _put(
+        self, head: Checkpoint, entry: JournalEntry, facts: list[FactsRow], *, is_own: bool = True
+    ) -> Checkpoint:
+        """Write an entry, and add its row to `facts`, which are written together."""
         # Each statement releases the interpreter and then takes it from the event loop.
         run = self._connection.execute
         if not entry.is_final:
@@ -189,7 +193,7 @@ class Journal:
         if not run(_ADD_ROW, (seq, entry.request_id, text, digest)).rowcount:
             return head
         document = entry.document
-        run(ADD_FACTS, facts_of_own(seq, document, text) if is_own else facts_of(seq, document))
+        facts.append(facts_of_own(seq, document, text) if is_own else facts_of(seq, document))
         return Checkpoint(seq, digest)
 
     def _configure(self, *, is_strict: bool) -> None:
@@ -227,7 +231,7 @@ class Journal:
         self._intents = {request_id for request_id, _ in left}
         charges = read_charges(self.path.parent) if left else {}
         for start in range(0, len(left), TURN):
-            head = self.head
+            head, facts = self.head, list[FactsRow]()
             records = [
                 (request_id, killed(json.loads(document), charges.get(request_id)))
                 for request_id, document in left[start : start + TURN]
@@ -235,7 +239,8 @@ class Journal:
             with self._file.transaction():
                 for request_id, record in records:
                     entry = JournalEntry(request_id, record, is_final=True)
-                    head = self._put(head, entry, is_own=False)
+                    head = self._put(head, entry, facts, is_own=False)
+                self._connection.executemany(ADD_FACTS, facts)
             self.head = head
             self.killed += [record for _, record in records]
         self._intents.clear()
