@@ -13,7 +13,7 @@ from ollama_gateway.cli.output import count_of, exit_with, say
 from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.ledger.moving import move
 from ollama_gateway.ledger.postgres import AuditTable
-from ollama_gateway.ledger.read.journals import paths_in
+from ollama_gateway.ledger.read.journal_reader import paths_in
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
 from ollama_gateway.storage.database import DatabaseError
