@@ -21,6 +21,8 @@ BATCH: Final = 2000
 """Records of one transaction."""
 REPORT_SECONDS: Final = 5.0
 """Seconds between two lines in the log."""
+COPY_KEPT: Final = 7 * 86_400.0
+"""Seconds for which a copy is kept, unless records are kept for less: for the way back."""
 COPIES: Final = "journal-*.db.bak-*"
 """The names of copies."""
 
@@ -37,7 +39,7 @@ _log = get_logger("audit")
 
 
 def migrate(file: SQLiteFile) -> None:
-    """Bring an owned journal to schema 2, if it has schema 1; a million records take a minute.
+    """Bring an owned journal to schema 2, if it has schema 1; a million records take half a minute.
 
     Raises the errors of SQLite and of the file system, and the format's for a newer file.
     """
