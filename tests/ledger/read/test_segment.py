@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 import psycopg
@@ -172,6 +173,34 @@ def test_a_new_machine_is_followed(
     machines(tmp_path, database_url)
 
     assert ids(source) == [f"r{n:02}" for n in range(28) if n % 3 == 0 or (n % 3 == 1 and n < 11)]
+
+
+class CountedTable(AuditTableReader):
+    """Counts its questions."""
+
+    asked = 0
+
+    def _ask(self, question: str, **values: Any) -> list[tuple[Any, ...]]:
+        self.asked += 1
+        return super()._ask(question, **values)
+
+
+def test_following_asks_postgresql_once_a_look(tmp_path: Path, database_url: str) -> None:
+    """However many journals there are, and whether they have new records or not."""
+    machines(tmp_path, database_url)
+    with closing(CountedTable(database_url)) as table:
+        source = audit_log(tmp_path / "here", table)
+        assert len(ids(source)) == 30
+        for number in range(3):
+            table.asked = 0
+            assert ids(source) == []
+            assert table.asked == 1
+
+            written(tmp_path / "other", [ended(f"new{number}", 99 + number)])
+            moved(tmp_path / "other" / "journal-0.db", database_url)
+            table.asked = 0
+            assert ids(source) == [f"new{number}"]
+            assert table.asked == 1
 
 
 def test_a_damaged_record_is_reported(
