@@ -32,7 +32,8 @@ _MOMENT_LENGTH: Final = len("2026-01-02T03:04:05.000000+00:00")
 
 CREATE_FACTS: Final = f"""CREATE TABLE IF NOT EXISTS facts (
     seq INTEGER PRIMARY KEY, is_exact INTEGER NOT NULL, {", ".join(FACTS)})"""
-ADD_FACTS: Final = f"INSERT INTO facts VALUES ({', '.join('?' * (len(FACTS) + 2))})"  # noqa: S608 - our names
+# One that an edited file has already must not stop the writer.
+ADD_FACTS: Final = f"INSERT OR REPLACE INTO facts VALUES ({', '.join('?' * (len(FACTS) + 2))})"  # noqa: S608 - our names
 
 FactsRow = tuple[Any, ...]
 """A seq, whether the facts are exact, and the facts in the order of `FACTS`."""

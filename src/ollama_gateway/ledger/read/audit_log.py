@@ -11,6 +11,7 @@ import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Final
 
 from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.ledger.read.filtering import Filter
@@ -19,8 +20,11 @@ from ollama_gateway.ledger.read.journal_reader import JournalReader, paths_in
 from ollama_gateway.ledger.read.page import Page
 from ollama_gateway.ledger.read.records import StoredRecord
 from ollama_gateway.ledger.read.reporting import OncePerFault, ReportFault
-from ollama_gateway.ledger.read.segment import FIRST, PAGE, Segment, TableSource
+from ollama_gateway.ledger.read.segment import FIRST, Segment, TableSource
 from ollama_gateway.ledger.read.stored import AuditTableReader
+
+NEWS: Final = 100
+"""Records of each journal in PostgreSQL that one look brings, once reading has begun."""
 
 
 class AuditLog:
@@ -51,12 +55,11 @@ class AuditLog:
         """
         self._table.retry()
         reached = {segment.identity: segment.after for segment in self._segments.values()}
-        size = PAGE if reached else FIRST
+        size = NEWS if any(reached.values()) else FIRST
         news = self._table.ask(lambda table: table.news(reached, size)) or {}
         for identity in news:
             self._segment(identity).news = news[identity]
-        for identity, local in self._locals():
-            self._segment(identity).local = local
+        self._here()
         return list(self._segments.values())
 
     def records(self, wanted: Filter) -> Iterator[StoredRecord]:
@@ -69,11 +72,11 @@ class AuditLog:
 
     def running(self) -> Iterator[StoredRecord]:
         """Yield the requests that were admitted on this machine and have not ended."""
-        return chain.from_iterable(segment.running() for segment in self.segments())
+        return chain.from_iterable(segment.running() for segment in self._here())
 
     def find(self, request_id: str) -> StoredRecord | None:
         """Return the record of a request, ended or not."""
-        for segment in self.segments():
+        for segment in self._here():
             if found := segment.find(request_id):
                 return found
         if stored := self._table.ask(lambda table: table.find(request_id)):
@@ -81,8 +84,8 @@ class AuditLog:
             return next(self._segment(journal).read(Page([(seq, text)])), None)
         return None
 
-    def _locals(self) -> Iterator[tuple[str, JournalReader]]:
-        """Yield the journals of the directory, the longest last if several have one identity."""
+    def _here(self) -> Sequence[Segment]:
+        """Return the segments of this machine; the longest file, if several have one identity."""
         found = []
         for path in self._paths():
             local = JournalReader(path)
@@ -92,7 +95,8 @@ class AuditLog:
                 self._report(str(error))
         for head, local in sorted(found, key=lambda one: one[0].seq):
             if head.identity:
-                yield head.identity, local
+                self._segment(head.identity).local = local
+        return [segment for segment in self._segments.values() if segment.local]
 
     def _paths(self) -> list[Path]:
         try:

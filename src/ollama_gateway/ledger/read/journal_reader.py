@@ -142,6 +142,11 @@ class JournalReader:
             upto = found[-1].seq if found else after
             return Page(found, upto, _checkpoint_of(connection, self.path)[0].seq)
 
+    def checkpoint(self) -> tuple[Checkpoint, str]:
+        """Return the record before the first, and the journal's identity."""
+        with self._reading() as connection:
+            return _checkpoint_of(connection, self.path) if connection else (Checkpoint(), "")
+
     def state(self, expected_head: bytes = b"") -> JournalState:
         """Return what the journal holds."""
         with self._reading() as connection:

@@ -103,10 +103,10 @@ class Chains:
         def start() -> Checkpoint | None:
             if table:
                 return table.checkpoints().get(identity)
-            return local.state().checkpoint if local else None
+            return local.checkpoint()[0] if local else None
 
         try:
-            identity = local.state().identity if local else identity
+            identity = local.checkpoint()[1] if local else identity
             while True:
                 known = start()
                 report = self._followed(local, identity, table, known)
@@ -124,8 +124,8 @@ class Chains:
         start: Checkpoint | None,
     ) -> ChainReport:
         end = table.last(identity) if table and identity else 0
-        before = local.state() if local else JournalState()
-        start = start or (Checkpoint() if end else before.checkpoint)
+        if start is None:
+            start = local.checkpoint()[0] if local and not end else Checkpoint()
         # An edited file or table may have records before the first.
         first = start.seq if table and start.seq else -MAX_INT64
         links = _local if table else _alone
