@@ -36,6 +36,7 @@ PAUSE: Final = 0.01
 RARE: Final = "rare"
 """The key of the first ten records."""
 COMMANDS: Final = (
+    ("--version",),
     ("usage",),
     ("usage", "--by", "day", "--since", "30d"),
     ("usage", "--model", "llama3.2:3b"),
@@ -73,7 +74,7 @@ async def measure(directory: Path, count: int) -> None:
                 _print(" ".join(command), *await _timed(command, directory, writer))
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript("DROP TABLE facts; PRAGMA user_version = 1; VACUUM")
-    seconds, cpu, _ = await _timed(COMMANDS[0], directory, None)
+    seconds, cpu, _ = await _timed(("usage",), directory, None)
     _print("usage of schema 1", seconds, cpu)
     began = time.perf_counter()
     Journal(path, is_strict=False, key=KEY).close()

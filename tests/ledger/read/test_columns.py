@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import tempfile
 from collections import Counter
 from contextlib import closing
@@ -17,13 +18,13 @@ from hypothesis import strategies as st
 from ollama_gateway.ledger.document import document_of, to_text
 from ollama_gateway.ledger.facts import FACTS, MAX_COUNT, SUMMED, facts_of, facts_of_own
 from ollama_gateway.ledger.read import journal_reader, stored
-from ollama_gateway.ledger.read.audit_log import AuditLog
+from ollama_gateway.ledger.read.audit_log import AuditLog, merged, start_at_newest
 from ollama_gateway.ledger.read.filtering import ALL, Filter, TimeRange
 from ollama_gateway.ledger.read.grouping import DIMENSIONS, GroupSum, group_of
 from ollama_gateway.ledger.read.stored import AuditTableReader
 from ollama_gateway.ledger.read.usage import WAYS, dimensions_of, usage
 from ollama_gateway.reasons import Outcome
-from tests.ledger.audit_logs import ended, moved, written
+from tests.ledger.audit_logs import changed, ended, moved, still_open, written
 from tests.ledger.records import BEGAN, journal, record
 from tests.ledger.version_1 import write_version_1
 
@@ -172,6 +173,35 @@ def added(sums: Any) -> dict[tuple[str | None, ...], tuple[Counter[str], str]]:
         counts.update({"requests": one.requests, **dict(zip(SUMMED, one.counts, strict=True))})
         whole[one.values] = counts, max(latest, one.latest)
     return whole
+
+
+def test_documents_are_read_only_where_they_are_shown(tmp_path: Path) -> None:
+    """Sums read no document, and a filter none but those that it selects, whatever the length."""
+    entries = [ended(f"r{n}", n, key_name="rare" if n == 3 else "k") for n in range(3000)]
+    written(tmp_path, entries)
+    changed(tmp_path / "journal-0.db", "UPDATE rows SET document = 'x' WHERE seq <> 4")
+    source = AuditLog(tmp_path, pytest.fail)
+
+    [used] = usage(source.sums(ALL, dimensions_of("model")), "model")
+    segments = source.segments()
+    start_at_newest(segments, Filter(key="rare"), 20)
+    found = [record.request_id for record in merged(segments, Filter(key="rare"))]
+
+    assert (used.name, used.requests, found) == ("m1:latest", 3000, ["r3"])
+
+
+def test_a_long_sum_is_made_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two turns nothing is held, so the write-ahead log can be emptied."""
+    monkeypatch.setattr(journal_reader, "TURN", 10)
+    with closing(still_open(tmp_path, *(ended(f"r{n}") for n in range(95)))) as living:
+        sums = AuditLog(tmp_path, pytest.fail).sums(ALL, ("model",))
+        first = next(sums)
+        living.commit([ended("new")])
+        with closing(sqlite3.connect(living.path)) as connection:
+            [(is_busy, _, _)] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        rest = [one.requests for one in sums]
+
+    assert (is_busy, first.requests, rest) == (0, 10, [10] * 8 + [6])
 
 
 def test_every_column_but_a_count_is_a_dimension() -> None:
