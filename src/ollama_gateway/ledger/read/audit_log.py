@@ -95,7 +95,8 @@ class AuditLog:
                 self._report(str(error))
         for head, local in sorted(found, key=lambda one: one[0].seq):
             if head.identity:
-                self._segment(head.identity).local = local
+                segment = self._segment(head.identity)
+                segment.local, segment.local_last = local, head.seq
         return [segment for segment in self._segments.values() if segment.local]
 
     def _paths(self) -> list[Path]:

@@ -109,6 +109,8 @@ class Segment:
         self.identity = identity
         self.local: JournalReader | None = None
         """The part on this machine."""
+        self.local_last = 0
+        """The seq of its last record at the last look, also if that has moved."""
         self.news = JournalNews(0, 0, [])
         """The records that the last look found in PostgreSQL."""
         self.after = 0
@@ -123,9 +125,8 @@ class Segment:
 
     @property
     def last(self) -> int:
-        """The seq of the last record that is there now; 0 for none."""
-        head = self._ask_local(JournalReader.head)
-        return (head and head.seq) or self.news.last
+        """The seq of the last record that was there at the last look; 0 for none."""
+        return max(self.local_last, self.news.last)
 
     def records(self, wanted: Filter) -> Iterator[StoredRecord]:
         """Yield the wanted records after `after`, in order, and move it."""
@@ -136,6 +137,8 @@ class Segment:
         for after, upto in skipped:
             for page in walked(after, upto, lambda _: Page(), stored):
                 yield from self.read(page, wanted)
+        if self.last <= self.after:
+            return
         for page in walked(self.after, self.news.last, local, stored):
             yield from self.read(page, wanted)
             self.after = page.upto
