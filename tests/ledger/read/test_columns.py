@@ -20,7 +20,7 @@ from ollama_gateway.ledger.facts import FACTS, MAX_COUNT, SUMMED, facts_of, fact
 from ollama_gateway.ledger.read import journal_reader, stored
 from ollama_gateway.ledger.read.audit_log import AuditLog, merged, start_at_newest
 from ollama_gateway.ledger.read.filtering import ALL, Filter, TimeRange
-from ollama_gateway.ledger.read.grouping import DIMENSIONS, GroupSum, group_of
+from ollama_gateway.ledger.read.grouping import DIMENSIONS, SUMS, GroupSum, group_of
 from ollama_gateway.ledger.read.stored import AuditTableReader
 from ollama_gateway.ledger.read.usage import WAYS, dimensions_of, usage
 from ollama_gateway.reasons import Outcome
@@ -119,6 +119,7 @@ def fleet(tmp_path: Path, database_url: str) -> Path:
                 backend=machine,
                 outcome=outcomes[n % 3],
                 prompt_tokens=2**70 if n == 5 else n,
+                cached_tokens=None if n % 5 else n + n % 2,
                 completion_tokens=None if n % 2 else n,
                 tokens_source="counted" if n % 2 else "reported",
                 end_user="a\x00b" if n == 7 else "a\ud800" if n == 8 else "ab",
@@ -170,7 +171,7 @@ def added(sums: Any) -> dict[tuple[str | None, ...], tuple[Counter[str], str]]:
     for one in sums:
         assert isinstance(one, GroupSum)
         counts, latest = whole.setdefault(one.values, (Counter(), ""))
-        counts.update({"requests": one.requests, **dict(zip(SUMMED, one.counts, strict=True))})
+        counts.update({"requests": one.requests, **dict(zip(SUMS, one.counts, strict=True))})
         whole[one.values] = counts, max(latest, one.latest)
     return whole
 

@@ -18,11 +18,11 @@ import attrs
 
 from ollama_gateway.ledger.chain import Checkpoint, Link
 from ollama_gateway.ledger.document import parsed
-from ollama_gateway.ledger.facts import FACTS, SUMMED, facts_of
+from ollama_gateway.ledger.facts import FACTS, facts_of
 from ollama_gateway.ledger.journal import SCHEMA_VERSION, JournalError, JournalHead, reading
 from ollama_gateway.ledger.ownership import JOURNAL_PATTERN
 from ollama_gateway.ledger.read.filtering import Condition, Filter
-from ollama_gateway.ledger.read.grouping import DAY, GroupSum, group_from
+from ollama_gateway.ledger.read.grouping import DAY, SUMS, GroupSum, group_from
 from ollama_gateway.ledger.read.page import MAX_INT64, Page, RawRecord
 from ollama_gateway.ledger.read.records import as_text
 from ollama_gateway.storage.sqlite import Connection, version_of
@@ -124,7 +124,7 @@ class JournalReader:
             where, values = _conditions(wanted)
             values |= {"after": after, "upto": upto}
             names = ", ".join(map(_expression, dimensions))
-            counts = ", ".join(f"sum({name})" for name in SUMMED)
+            counts = ", ".join(SUMS.values())
             turn = "seq > :after AND seq <= :upto"
             sums = f"""SELECT {names}, count(*), {counts}, max(started_at) FROM facts
                 WHERE {turn} AND is_exact AND {where} GROUP BY {names}"""  # noqa: S608 - our names

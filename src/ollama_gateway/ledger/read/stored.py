@@ -20,7 +20,7 @@ from ollama_gateway.ledger.chain import Checkpoint, Link
 from ollama_gateway.ledger.facts import SUMMED
 from ollama_gateway.ledger.postgres import COLUMNS, values_of
 from ollama_gateway.ledger.read.filtering import Condition, Filter
-from ollama_gateway.ledger.read.grouping import DAY, GroupSum, group_from
+from ollama_gateway.ledger.read.grouping import DAY, SUMS, GroupSum, group_from
 from ollama_gateway.ledger.read.page import MAX_INT64, Page, RawRecord
 from ollama_gateway.ledger.read.records import as_text
 from ollama_gateway.storage.database import Timeouts
@@ -164,7 +164,7 @@ class AuditTableReader:
         ends = self._ask(_END, **values, turn=TURN - 1)
         upto = values["upto"] = ends[0][0] if ends else upto
         names = ", ".join(map(_expression, dimensions))
-        counts = ", ".join(f"sum({name})" for name in SUMMED)
+        counts = ", ".join(SUMS.values())
         groups = ", ".join(str(place) for place in range(1, len(dimensions) + 1))
         source = f"FROM gateway_audit WHERE {_RANGE} AND {where}"
         sums = f"""SELECT {names}, count(*), {counts}, {_BEGAN.format("max(started_at)")}

@@ -11,7 +11,6 @@ from typing import Final, Literal, get_args
 
 import attrs
 
-from ollama_gateway.ledger.facts import SUMMED
 from ollama_gateway.ledger.read.grouping import DAY, GroupSum
 from ollama_gateway.ledger.record import FAILED
 
@@ -20,8 +19,6 @@ WAYS: Final[tuple[By, ...]] = get_args(By)
 PROMPT_COUNTED: Final = frozenset({"counted", "prompt_counted"})
 COMPLETION_COUNTED: Final = frozenset({"counted", "completion_counted"})
 """The values of `tokens_source` for tokens that no backend reported."""
-_PROMPT: Final = SUMMED.index("prompt_tokens")
-_COMPLETION: Final = SUMMED.index("completion_tokens")
 
 
 @attrs.define
@@ -62,7 +59,7 @@ class UsageSums:
     def add(self, group: GroupSum) -> None:
         """Count more requests, which have one outcome and one source of tokens."""
         *_, outcome, source = group.values
-        prompt, completion = group.counts[_PROMPT], group.counts[_COMPLETION]
+        prompt, completion, cached, cached_of = group.counts
         self.requests += group.requests
         self.refused += group.requests * (outcome == "refused")
         self.failed += group.requests * (outcome in FAILED)
@@ -70,10 +67,8 @@ class UsageSums:
         self.completion_tokens += completion
         self.counted_tokens += prompt * (source in PROMPT_COUNTED)
         self.counted_tokens += completion * (source in COMPLETION_COUNTED)
-        cached = document["cached_tokens"]
-        if cached is not None:
-            self.cached_tokens += min(cached, prompt)
-            self.cached_of_tokens += prompt
+        self.cached_tokens += cached
+        self.cached_of_tokens += cached_of
 
 
 COUNTS: Final = tuple(field.name for field in attrs.fields(UsageSums) if field.default == 0)
