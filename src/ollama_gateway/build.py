@@ -248,7 +248,7 @@ def _copier(settings: Settings, backends: Backends) -> CatalogCopier | None:
 def _watchers(parts: Parts, copier: CatalogCopier | None, pauses: Pauses) -> dict[str, Watcher]:
     audit = parts.audit
     watchers: dict[str, Watcher] = {
-        "backends": partial(watch_backends, parts.discovery, parts.metrics),
+        "backends": partial(watch_backends, parts.discovery, parts.touches, parts.metrics),
         "pauses": pauses.watch,
         "audit": audit.upkeep.watch,
     }

@@ -1,4 +1,4 @@
-"""From settings to backends, each with its transport: for the gateway, and for commands."""
+"""From settings to backends, each with its transport, and to the rules for their models."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.connecting import tcp
 from ollama_gateway.backends.transport import MAX_IDLE, Transport
 from ollama_gateway.certificates import RenewedContext, TLSFilesBroken, client_context
+from ollama_gateway.models.policies import LoadPolicies, ModelRules
 from ollama_gateway.settings.model import BackendSettings, Settings
 
 if TYPE_CHECKING:
@@ -45,6 +46,18 @@ def build_backends(
         for backend in settings.backends
     ]
     return Backends.of(backends, metrics)
+
+
+def load_policies(settings: Settings) -> LoadPolicies:
+    """Return the rules for the loads of models."""
+    default = settings.models_defaults
+    return LoadPolicies(
+        tuple(
+            (one.match, ModelRules(one.num_ctx, one.load_options, one.keep_alive))
+            for one in settings.models
+        ),
+        ModelRules(default.num_ctx, default.load_options, default.keep_alive),
+    )
 
 
 def rebuild_backends(

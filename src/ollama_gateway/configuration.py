@@ -16,8 +16,9 @@ import attrs
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.discovery import BackendDiscovery
+from ollama_gateway.backends.touching import Touches
 from ollama_gateway.backends.transport import Transport
-from ollama_gateway.build_backends import Transports, rebuild_backends
+from ollama_gateway.build_backends import Transports, load_policies, rebuild_backends
 from ollama_gateway.build_listeners import admin_access, certificate_of, connection_counts
 from ollama_gateway.certificates import RenewedContext
 from ollama_gateway.flow.answers import AnswerBudget
@@ -65,6 +66,7 @@ class Parts:
     answers: AnswerBudget
     transports: Transports | None = None
     """Replace TCP, by backend name; for tests."""
+    touches: Touches = attrs.field(factory=Touches)
     retries: RetryBudget = attrs.field(factory=RetryBudget)
     at_once: AtOnce = attrs.field()
 
@@ -182,6 +184,8 @@ def _exchange(settings: Settings, parts: Parts) -> Exchange:
             metrics=parts.metrics,
         ),
         answers=parts.answers,
+        policies=load_policies(settings),
+        touches=parts.touches,
         expose_backend=settings.server.expose_backend,
     )
 

@@ -95,6 +95,7 @@ class Reason(StrEnum):
     TOTAL_TIMEOUT = "total_timeout", "the whole took longer than race.total_timeout"
     UNKNOWN_MODEL = "unknown_model", "no backend hosts this model"
     UNKNOWN_ROUTE = "unknown_route", "the gateway has no such path"
+    UNLOAD_IGNORED = "unload_ignored", "the key may not unload models, so the model stayed"
     UNSUPPORTED_ENCODING = (
         "unsupported_encoding",
         "the body has a Content-Encoding that is not supported",

@@ -1,6 +1,6 @@
 """Watchers: periodic work that runs as long as the gateway serves, whatever becomes of it.
 
-A watcher that crashes starts again after a growing pause. Each backend has two, for as long as it
+A watcher that crashes starts again after a growing pause. Each backend has some, for as long as it
 is one of the backends: a reload starts those of a new backend, and those of a removed one end when
 its last attempt has ended.
 """
@@ -15,6 +15,7 @@ import trio
 
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.discovery import BackendDiscovery
+from ollama_gateway.backends.touching import Touches
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
 
@@ -44,23 +45,30 @@ async def keep_running(name: str, watch: Watcher, metrics: Metrics) -> None:
         pause = min(pause * 2, MAX_RESTART_PAUSE)
 
 
-async def watch_backends(discovery: BackendDiscovery, metrics: Metrics) -> None:
+async def watch_backends(discovery: BackendDiscovery, touches: Touches, metrics: Metrics) -> None:
     """Keep the watchers of all backends running, until cancelled."""
     backends, watched = discovery.backends, set[Backend]()
     async with trio.open_nursery() as nursery:
         while True:
             for backend in backends.all:
                 if backend not in watched:
-                    nursery.start_soon(_watch, backend, discovery, metrics)
+                    nursery.start_soon(_watch, backend, discovery, touches, metrics)
             watched = set(backends.all)
             await backends.replaced.wait()
 
 
-async def _watch(backend: Backend, discovery: BackendDiscovery, metrics: Metrics) -> None:
+async def _watch(
+    backend: Backend, discovery: BackendDiscovery, touches: Touches, metrics: Metrics
+) -> None:
     """Watch a backend until it is removed and idle, then close its idle connections."""
     backends = discovery.backends
+    watches = {
+        "discovery": discovery.watch,
+        "running": discovery.watch_running,
+        "touches": touches.watch,
+    }
     async with trio.open_nursery() as watchers:
-        for name, watch in (("discovery", discovery.watch), ("running", discovery.watch_running)):
+        for name, watch in watches.items():
             run = partial(watch, backend)
             watchers.start_soon(keep_running, f"{name}:{backend.name}", run, metrics)
         while backend in backends.all:

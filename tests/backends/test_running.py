@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from ollama_gateway.simulator import Model, Simulator
-from ollama_gateway.wire.loading import unloads
+from ollama_gateway.wire.keep_alive import keep_alive_of
 from tests.support.scenario import CHAT, Scenario, open_scenario
 
 Clock = trio.testing.MockClock
@@ -71,10 +71,10 @@ async def test_a_backend_is_asked_once_a_second_at_most(autojump_clock: Clock) -
 @pytest.mark.parametrize("value", [0, 0.0, "0", "0s", "-0m", "0.0h", "00"])
 def test_a_request_that_unloads(value: object) -> None:
     """A `keep_alive` of zero, as a number or a duration, unloads the model."""
-    assert unloads({"Keep_Alive": value})
+    assert keep_alive_of({"Keep_Alive": value}) == 0
 
 
 @pytest.mark.parametrize("value", [1, -1, "5m", "0x", "", None, False, [], {}, "0s1"])
 def test_a_request_that_does_not(value: object) -> None:
     """Any other value keeps the model, or Ollama refuses it."""
-    assert not unloads({"keep_alive": value})
+    assert keep_alive_of({"keep_alive": value}) != 0

@@ -12,7 +12,7 @@ from ollama_gateway.backends.breaker import FAILURES
 from ollama_gateway.backends.evaluation import RouteRequest, evaluate, in_order
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.reasons import Reason
-from ollama_gateway.wire.load_options import LoadOptions, load_options
+from ollama_gateway.wire.load_options import LoadOptions, asked_load
 from tests.flow.racing import M, Track
 
 State = Mapping[str, Any]
@@ -142,4 +142,4 @@ async def test_first(
 )
 def test_load_options(document: dict[str, object], options: LoadOptions) -> None:
     """Options that make Ollama load a model again, in one order; invalid ones are left out."""
-    assert load_options(document) == options
+    assert asked_load(document).options == options

@@ -22,6 +22,7 @@ from ollama_gateway.flow.admission import ModelCall, read_call
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import DESCRIPTIONS, INFERENCE, Endpoint
 from ollama_gateway.keys.key import Principal
+from ollama_gateway.models.policies import LoadPolicies
 from ollama_gateway.simulator import gojson
 from ollama_gateway.simulator.names import InvalidName, parse
 from ollama_gateway.wire.large import RequestBody
@@ -39,7 +40,7 @@ ON = {route.path: route for route in ROUTES}
 def admitted(endpoint: Endpoint, body: RequestBody) -> ModelCall:
     """Return the gateway's call for a body; raises BadRequest or Forbidden."""
     ask = Ask("id", endpoint, None, [], "", 0.0, cast("Any", None))
-    return trio.run(partial(read_call, CALLER, ask, body, is_measured=True))
+    return trio.run(partial(read_call, CALLER, ask, body, LoadPolicies(), is_measured=True))
 
 
 def admitted_in_steps(endpoint: Endpoint, body: bytes, step: int, cutting: Cutting) -> ModelCall:
@@ -53,7 +54,7 @@ def assert_is_the_same(call: ModelCall, other: ModelCall) -> None:
         (call.model, other.model),
         (call.requested_name, other.requested_name),
         (call.streams, other.streams),
-        (call.load_options, other.load_options),
+        (call.load, other.load),
         (call.hides_usage, other.hides_usage),
         (call.size, other.size),
         (sent(call.body), sent(other.body)),

@@ -62,6 +62,8 @@ class Backend:
     """The highest number of an ended poll; an older poll that ends later is ignored."""
     warm: set[str] = attrs.field(factory=set, init=False, repr=False)
     """Weights that were loaded at the last poll, or have answered since (`weights_of`)."""
+    contexts: dict[str, int] = attrs.field(factory=dict, init=False, repr=False)
+    """The context in tokens with which weights were loaded at the last poll."""
     blobs: dict[str, str] = attrs.field(factory=dict, init=False, repr=False)
     """By digest, the blobs of models whose description was asked for; empty if it names none."""
     _weights: dict[str, str] = attrs.field(factory=dict, init=False, repr=False)
@@ -137,7 +139,13 @@ class Backend:
             if self.blobs:
                 listed = {entry["digest"] for entry in listing.models.values()}
                 self.blobs = {digest: self.blobs[digest] for digest in listed & self.blobs.keys()}
-        self.warm = set(map(self._weights_of, listing.running))
+        loaded = {self._weights_of(key): entry for key, entry in listing.running.items()}
+        self.warm = set(loaded)
+        self.contexts = {
+            weights: tokens
+            for weights, entry in loaded.items()
+            if type(tokens := entry.get("context_length")) is int and tokens > 0
+        }
         self._note_uses(before, listing, now)
 
     def note_blob(self, digest: str, blob: str) -> None:
@@ -172,6 +180,26 @@ class Backend:
         weights = self.weights_of(model)
         others = (used for other, used in reversed(self.used_at.items()) if other != weights)
         return now - next(others, -math.inf) < IN_USE_SECONDS
+
+    def note_context(self, model: ModelName, tokens: int | None) -> None:
+        """Note the context that an attempt asks for; None if it asks for none."""
+        if tokens is not None and tokens > 0:
+            self.replica_of(model).context = min(tokens, self.context(model) or tokens)
+
+    def is_loading_another(self, weights: str) -> bool:
+        """Return True if Ollama loads other weights than these now."""
+        others = (one for key, one in self.replicas.items() if key != weights)
+        return any(one.loading_since is not None for one in others)
+
+    def loaded_context(self, model: ModelName) -> int | None:
+        """Return the context in tokens that the model is, or will be, loaded with; or None.
+
+        The running requests know better than the last poll.
+        """
+        weights = self.weights_of(model)
+        replica = self.replicas.get(weights)
+        asked = replica.context if replica else None
+        return asked or (self.contexts.get(weights) if weights in self.warm else None)
 
     @property
     def is_full(self) -> bool:

@@ -44,6 +44,8 @@ class RouteRequest:
     """Whether it costs a backend nothing, and so needs no slot."""
     only: Backend | None = None
     """The backend that the request names itself, if any: no other is asked."""
+    context: int | None = None
+    """The tokens of context that the model must be loaded with; None if any will do."""
 
     def may_go_to(self, backend: Backend) -> bool:
         """True if the backend could serve the request, even if it is down now."""
@@ -73,7 +75,7 @@ class Evaluation:
     is_backing_off: bool
     has_room: bool
     is_loaded_so: bool
-    """Whether the model was last loaded with the same options."""
+    """Whether the model was last loaded with the same options, and a context that is enough."""
     may_evict: bool
     """Whether loading the model may unload another one that is in use."""
     line: float
@@ -105,7 +107,8 @@ class Evaluation:
             is_failing=health.is_failing or backend.breaker.failures > 0,
             is_backing_off=is_backing_off,
             has_room=route.is_slotless or not (is_backing_off or backend.is_full),
-            is_loaded_so=health.load_options == route.load_options,
+            is_loaded_so=health.load_options == route.load_options
+            and _is_enough(backend.loaded_context(model), route.context),
             may_evict=is_cold and backend.may_evict(model, now),
             line=_line(backend, replica, replica.load_left(now) if is_loading else 0),
             changes=(*until, health.backoff_until),
@@ -125,6 +128,10 @@ class Evaluation:
     def wait(self) -> float:
         """Seconds until the next request could begin, without a load."""
         return self.line * self.replica.request_seconds / _capacity(self.backend, self.replica)
+
+
+def _is_enough(loaded: int | None, wanted: int | None) -> bool:
+    return loaded is None or wanted is None or wanted <= loaded
 
 
 def _capacity(backend: Backend, replica: Replica) -> int:

@@ -39,6 +39,8 @@ class Replica:
     """Attempts, also those that wait in Ollama's queue."""
     loading_since: float | None = attrs.field(default=None, init=False)
     """When the attempt began for which Ollama loads them; None if there is none."""
+    context: int | None = attrs.field(default=None, init=False)
+    """The context in tokens that the last of its running attempts asked for; None if none did."""
     load_seconds: float = attrs.field(default=ASSUMED_SECONDS, init=False)
     """From the beginning of the last load to its first chunk."""
     request_seconds: float = attrs.field(default=ASSUMED_SECONDS, init=False)
@@ -63,7 +65,7 @@ class Replica:
         """Note that an attempt ends, and its duration if it had to wait for no other."""
         self.running -= 1
         if not self.running:
-            self.loading_since = None
+            self.loading_since = self.context = None
         if seconds is not None:
             self._durations.append(seconds)
             self.request_seconds = max(median(self._durations), LEAST_SECONDS)

@@ -173,9 +173,10 @@ def shown_settings(loaded: Loaded) -> list[ShownSetting]:
     settings = loaded.settings
     server, *others = [(name, getattr(settings, name)) for name in SECTIONS]
     backends = [(f"backends[{i}]", backend) for i, backend in enumerate(settings.backends)]
+    models = [(f"models[{i}]", rules) for i, rules in enumerate(settings.models)]
     return [
         ShownSetting(path, visible(getattr(value, field.name), field.type), loaded.origins[path])
-        for name, value in [server, *backends, *others]
+        for name, value in [server, *backends, *models, *others]
         for field in fields_of(type(value))
         for path in [f"{name}.{field.name}"]
     ]

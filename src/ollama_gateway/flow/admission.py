@@ -17,8 +17,10 @@ from ollama_gateway.backends.backends import Backends
 from ollama_gateway.errors import Forbidden, ModelForbidden, SearchForbidden, UnsupportedEncoding
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import Endpoint
+from ollama_gateway.flow.load_request import NO_LOAD, LoadRequest, estimated_need
 from ollama_gateway.keys.key import Principal
 from ollama_gateway.ledger.asked import end_user_in
+from ollama_gateway.models.policies import LoadPolicies
 from ollama_gateway.reasons import Reason
 from ollama_gateway.turns import in_turns
 from ollama_gateway.wire import body as json_body
@@ -27,8 +29,8 @@ from ollama_gateway.wire.dialects import Shape
 from ollama_gateway.wire.encoding import ZSTD
 from ollama_gateway.wire.headers import Headers, content_coding, upstream_headers
 from ollama_gateway.wire.large import RequestBody, Steps, fields_of
-from ollama_gateway.wire.load_options import LoadOptions, load_options
-from ollama_gateway.wire.loading import only_loads, unloads
+from ollama_gateway.wire.load_options import LoadChange
+from ollama_gateway.wire.loading import only_loads
 from ollama_gateway.wire.names import ModelName
 from ollama_gateway.wire.searching import PASSES, wants_search, without_search
 from ollama_gateway.wire.splicing import with_value
@@ -49,8 +51,8 @@ class ModelCall:
     body: RequestBody = attrs.field(repr=False)
     measure: Measure | None = None
     """The sizes that bound its tokens; None where tokens are not limited or none are spent."""
-    load_options: LoadOptions = ()
-    """The options that make Ollama load a model anew where they differ."""
+    load: LoadRequest = NO_LOAD
+    """What it asks of the load of its model."""
     hides_usage: bool = False
     """Whether the gateway alone asked for the usage that the stream reports."""
     parameter: str = ""
@@ -59,8 +61,6 @@ class ModelCall:
     """Bytes of the body as the client sent it."""
     end_user: str | None = None
     """The end user that the body names, where the key says in which field."""
-    unloads: bool = False
-    """Whether the model leaves the backend's memory after the answer."""
     lost_tools: bool = False
     """Whether tools that the key may not use were taken out of the body."""
     is_empty: bool = False
@@ -77,10 +77,9 @@ class ModelCall:
         """The path at a backend."""
         return f"{self.endpoint.path}/{self.parameter}" if self.parameter else self.endpoint.path
 
-    @property
-    def changes(self) -> Headers:
-        """The response header for a request that the gateway changed."""
-        return [(b"x-gateway-changed", b"tools")] if self.lost_tools else []
+    def changed(self, change: LoadChange) -> tuple[str, ...]:
+        """Return the names of what the gateway changed in the request for a backend."""
+        return ("tools", *change.names) if self.lost_tools else change.names
 
     @property
     def may_write_unheard(self) -> bool:
@@ -96,12 +95,16 @@ class ModelCall:
             return self.requested_name
         return backend.spelling(self.model) or self.requested_name
 
-    def body_for(self, backend: Backend) -> RequestBody:
-        """Return the client's body, with the model's name for this backend."""
-        name = self.name_for(backend)
+    def load_change(self, backend: Backend) -> LoadChange:
+        """Return what this backend gets in place of the client's load options."""
+        return self.load.change(self.model, backend)
+
+    def body_for(self, backend: Backend, change: LoadChange) -> RequestBody:
+        """Return the client's body, with the model's name for this backend and `change`."""
+        name, body = self.name_for(backend), change.applied(self.body)
         if name == self.requested_name:
-            return self.body
-        return with_value(self.body, MODEL_FIELD, json.dumps(name))
+            return body
+        return with_value(body, MODEL_FIELD, json.dumps(name))
 
     def client_frame(self, frame: bytes) -> bytes:
         """Return the part of a frame that the client gets; empty if it gets none."""
@@ -130,9 +133,16 @@ def may_use_in_cloud(principal: Principal, model: ModelName) -> bool:
 
 
 async def read_call(
-    principal: Principal, ask: Ask, body: RequestBody, *, is_measured: bool
+    principal: Principal,
+    ask: Ask,
+    body: RequestBody,
+    policies: LoadPolicies | None = None,
+    *,
+    is_measured: bool,
 ) -> ModelCall:
     """Read the body and authorise its request; raises BadRequest or Forbidden.
+
+    Without `policies` the request loads no model.
 
     Where a stream reports its usage only on request, the gateway asks for it even if the client
     did not.
@@ -147,9 +157,16 @@ async def read_call(
     headers, size = upstream_headers(ask.headers), len(body)
     searches, body = await _searches(principal, ask.endpoint, document, body, model)
     passes = PASSES if searches else 1
-    is_measured = is_measured and not _only_loads(ask, model, document, body)
+    is_load = _only_loads(ask, model, document, body)
+    is_measured = is_measured and not is_load
     measure = await in_turns(_measured(ask, document, body, passes)) if is_measured else None
-    options, lost_tools = load_options(document), len(body) < size
+    lost_tools, load = len(body) < size, NO_LOAD
+    if policies is not None:
+        policy = policies.policy(model, may_manage=principal.may_call("manage"))
+        load = LoadRequest.read(document, ask.endpoint, policy, only_loads=is_load)
+    if load.needs_estimate:
+        needed: Measure = measure or await in_turns(_measured(ask, document, body, passes))
+        load = attrs.evolve(load, estimate=estimated_need(needed))
     hides = streams and not ask.endpoint.dialect.stream_has_usage(document)
     if hides:
         body = ask.endpoint.dialect.with_usage(body)
@@ -161,11 +178,10 @@ async def read_call(
         headers,
         body,
         measure=measure,
-        load_options=options,
+        load=load,
         hides_usage=hides,
         size=size,
         end_user=end_user_in(document, principal),
-        unloads=unloads(document),
         lost_tools=lost_tools,
         is_empty=inputs is not None and not json_body.lookup(document, inputs),
     )

@@ -54,6 +54,8 @@ class GoodAnswer:
     """The memory that it takes until it has been sent."""
     is_delimited: bool = True
     """Whether its head says how the body ends, so that a cut is seen."""
+    changed: tuple[str, ...] = ()
+    """The names of what the gateway changed in its request."""
     client_frame: Callable[[bytes], bytes] = bytes
     """Returns the part of a frame that the client gets."""
 
@@ -104,7 +106,10 @@ async def try_backend(slot: Slot, call: ModelCall, key_id: str, budget: AnswerBu
 
 async def _ask(slot: Slot, call: ModelCall, key_id: str, memory: AnswerMemory) -> GoodAnswer:
     backend = slot.backend
-    body = call.body_for(backend)
+    change = call.load_change(backend)
+    if not slot.is_slotless:
+        backend.note_context(call.model, change.num_ctx or call.load.asked.num_ctx)
+    body = call.body_for(backend, change)
     message = backend.outgoing.message(call.endpoint.method, call.path, call.headers, body)
     try:
         incoming = await backend.transport.ask(message, key_id)
@@ -114,11 +119,13 @@ async def _ask(slot: Slot, call: ModelCall, key_id: str, memory: AnswerMemory) -
         raise AttemptFailed(Reason.CONNECTION_BROKEN, BackendFault.BROKEN) from error
     slot.connected()
     try:
-        return await _first_chunk(slot, call, incoming, memory)
+        answer = await _first_chunk(slot, call, incoming, memory)
+        answer.changed = call.changed(change)
     except BaseException:
         memory.give_back()
         await incoming.aclose()
         raise
+    return answer
 
 
 async def _first_chunk(

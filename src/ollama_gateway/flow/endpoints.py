@@ -6,6 +6,7 @@ paths. Facts about Ollama name the file of its source that shows them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Final, Literal
 
@@ -69,8 +70,12 @@ class Endpoint:
     """The field that holds the texts to embed; None where the route does not embed."""
     reports_usage: bool = True
     """Whether Ollama reports the tokens of a whole answer."""
+    takes_load_options: bool = False
+    """Whether Ollama reads `options` and `keep_alive` in its body (api/types.go)."""
     loads: bool = False
     """Whether a request without any text only loads or unloads its model."""
+    wordless: Mapping[str, object] = attrs.field(factory=dict)
+    """What answers such a request, beside the members that all answers of the route have."""
     content_in_parts: bool = False
     """Whether an empty list as a message's content is no text (openai/openai.go, FromChatRequest).
     """
@@ -111,7 +116,12 @@ DESCRIPTION: Final = {"model_info": "{", "modelfile": '"'}
 """Newer versions always have the first, older ones the second."""
 
 _native = partial(
-    Endpoint, group="inference", streams_by_default=True, bounds=NUM_PREDICT, loads=True
+    Endpoint,
+    group="inference",
+    streams_by_default=True,
+    bounds=NUM_PREDICT,
+    takes_load_options=True,
+    loads=True,
 )
 _openai = partial(
     Endpoint,
@@ -136,15 +146,24 @@ _making = partial(
 _listing = partial(Endpoint, group="read", method="GET", answers_head=True)
 
 INFERENCE: Final = (
-    _native("/api/chat", shape=CHAT),
-    _native("/api/generate", shape=GENERATE),
-    _embeddings("/api/embed", inputs="input", shape={"embeddings": "[[9"}, loads=True),
+    _native("/api/chat", shape=CHAT, wordless={"message": {"role": "assistant", "content": ""}}),
+    _native("/api/generate", shape=GENERATE, wordless={"response": ""}),
+    _embeddings(
+        "/api/embed",
+        inputs="input",
+        shape={"embeddings": "[[9"},
+        takes_load_options=True,
+        loads=True,
+        wordless={"embeddings": []},
+    ),
     _embeddings(
         "/api/embeddings",
         inputs="prompt",
         shape={"embedding": "[9"},
         reports_usage=False,
+        takes_load_options=True,
         loads=True,
+        wordless={"embedding": []},
         compares_case=True,
     ),
     _openai(

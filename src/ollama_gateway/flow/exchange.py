@@ -10,6 +10,7 @@ deadline of its own, which covers all attempts. Both count from the arrival of t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import attrs
@@ -20,6 +21,7 @@ from ollama_gateway.backends.backends import Backends, ModelDown, ModelUnknown
 from ollama_gateway.backends.evaluation import RouteRequest
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates
+from ollama_gateway.backends.touching import Touch, Touches
 from ollama_gateway.errors import GatewayError, ModelForbidden, Unavailable
 from ollama_gateway.flow.admission import (
     ModelCall,
@@ -36,13 +38,16 @@ from ollama_gateway.flow.failures import AttemptFailed
 from ollama_gateway.flow.race import Race, Rules
 from ollama_gateway.flow.relay import relay
 from ollama_gateway.flow.target import backend_override
+from ollama_gateway.flow.unloading import JSON, loaded_at, unload_at_once, unloaded_answer
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.key import Principal
 from ollama_gateway.ledger.record import Attempt, AuditRecord, Ledger
 from ollama_gateway.limits.leases import Cost, Lease, Limiter
 from ollama_gateway.limits.quota import Quota
+from ollama_gateway.models.policies import LoadPolicies
 from ollama_gateway.reasons import Reason
-from ollama_gateway.wire.headers import Headers
+from ollama_gateway.wire.headers import CHANGED, Headers
+from ollama_gateway.wire.keep_alive import FIELD as KEEP_ALIVE
 
 
 @attrs.frozen
@@ -56,6 +61,8 @@ class Exchange:
     deadlines: Deadlines
     rules: Rules
     answers: AnswerBudget
+    policies: LoadPolicies
+    touches: Touches
     expose_backend: bool = False
 
     async def serve(self, ask: Ask) -> None:
@@ -74,13 +81,19 @@ class Exchange:
                     candidates = self.candidates(principal, call, only)  # 503, the one 403
                     await self.limits.admit(lease, self._cost(call, quota))  # 429, 503, 400
                     await self.ledger.admit(record)  # 503
+                    if call.load.unload == "ignored":
+                        await self._ignore(call, ask, lease, record)
+                        return
+                    if call.load.unload == "everywhere":
+                        candidates = await self._unload(principal, call, ask, record, only)
                     call = bound_answer(call, lease.output)  # 400
                     race = self.race(candidates, call, ask, record)
                     async with race as winner:  # 502, 503, 504; leaving closes the losers
                         record.backend = winner.backend.name
                         record.model = winner.backend.spelling(call.model) or record.model
                         record.ttft = clock.now() - ask.arrived
-                        extra = lease.headers + call.changes + self.exposed(winner.backend.name)
+                        record.changed = ",".join(winner.changed) or None
+                        extra = lease.headers + self.exposed(winner.backend.name, winner.changed)
                         finish = partial(self._finish, lease, record, call, winner.backend)
                         await relay(winner, ask, record, finish, self.deadlines.idle, extra)
 
@@ -94,7 +107,7 @@ class Exchange:
             principal = await self.keys.identify(ask.credential)  # 401
             may_call(principal, ask)  # 403
         is_measured = lease.quota.has_budget or not ask.endpoint.reports_usage
-        return await read_call(principal, ask, body, is_measured=is_measured)
+        return await read_call(principal, ask, body, self.policies, is_measured=is_measured)
 
     def candidates(self, principal: Principal, call: ModelCall, only: Backend | None) -> Candidates:
         """Return the backends that may serve the call, or `only` that one.
@@ -108,8 +121,14 @@ class Exchange:
             raise Unavailable(reason=down.reason) from None
         except ModelUnknown:
             raise ModelForbidden(call.requested_name, reason=Reason.UNKNOWN_MODEL) from None
-        is_slotless = call.endpoint.is_slotless
-        route = RouteRequest(call.model, principal.key_id, call.load_options, is_slotless, only)
+        route = RouteRequest(
+            call.model,
+            principal.key_id,
+            call.load.options,
+            is_slotless=call.endpoint.is_slotless or call.load.unload != "none",
+            only=only,
+            context=call.load.context,
+        )
         return Candidates(self.backends, route, self.deadlines.queue)
 
     def race(self, candidates: Candidates, call: ModelCall, ask: Ask, record: AuditRecord) -> Race:
@@ -155,15 +174,47 @@ class Exchange:
         if record.prompt_tokens is None and call.measure and not call.endpoint.reports_usage:
             estimated, context = self.limits.prompts.estimated, self.backends.context(call.model)
             record.count(estimated(call.model.key, call.measure, context), 0)
-        if call.unloads:
+        if call.load.unloads:
             backend.load_changed.set()
+        if call.load.touch is not None:
+            embeds = call.endpoint.inputs is not None
+            self.touches.note(backend, Touch(call.model, call.load.touch, embeds))
         await self.ledger.finalize(record)
+
+    async def _ignore(self, call: ModelCall, ask: Ask, lease: Lease, record: AuditRecord) -> None:
+        """Answer a request that would unload a model for others, and change nothing."""
+        record.status, record.reason, record.changed = 200, Reason.UNLOAD_IGNORED, KEEP_ALIVE
+        self.limits.settle(lease)
+        await self.ledger.finalize(record)
+        body, extra = unloaded_answer(call), self.exposed("", (KEEP_ALIVE,))
+        await ask.downstream.respond(200, JSON + lease.headers + extra, body)
+
+    async def _unload(
+        self,
+        principal: Principal,
+        call: ModelCall,
+        ask: Ask,
+        record: AuditRecord,
+        only: Backend | None,
+    ) -> Candidates:
+        """Unload the model on all backends that have it but one, and return that one to ask.
+
+        Raises what a race raises.
+        """
+        targets = loaded_at(call.model, self.backends) if only is None else []
+        named: Sequence[Backend | None] = targets or [only]
+        first, *others = [self.candidates(principal, call, one) for one in named]
+        await unload_at_once([self.race(one, call, ask, record) for one in others])
+        return first
 
     def _cost(self, call: ModelCall, quota: Quota) -> Cost:
         measure = call.measure if quota.has_budget else None
         context = self.backends.context(call.model) if measure else None
         return Cost(call.model.key, measure, context)
 
-    def exposed(self, backend: str) -> Headers:
-        """Return the header that names the backend, if clients may see it."""
-        return [(b"x-gateway-backend", backend.encode())] if self.expose_backend else []
+    def exposed(self, backend: str, changed: tuple[str, ...] = ()) -> Headers:
+        """Return the headers that name the backend, if clients may see it, and what was changed."""
+        found = (
+            [(b"x-gateway-backend", backend.encode())] if self.expose_backend and backend else []
+        )
+        return [*found, (CHANGED, ", ".join(changed).encode())] if changed else found

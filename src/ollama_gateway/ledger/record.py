@@ -99,6 +99,8 @@ class AuditRecord:
     """Seconds."""
     bytes_in: int = attrs.field(default=0, metadata=stored(COUNT))
     bytes_out: int = attrs.field(default=0, metadata=stored(COUNT))
+    changed: str | None = attrs.field(default=None, metadata=stored(TEXT))
+    """The names of what the gateway changed in the request, separated by commas."""
     attempts: list[Attempt] = attrs.field(factory=list, metadata=stored(list_of(ATTEMPT_FIELDS)))
 
     arrived: float

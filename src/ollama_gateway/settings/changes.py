@@ -5,6 +5,7 @@ Values are in the form of a settings file; of a secret only whether it is set, a
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -16,6 +17,7 @@ from ollama_gateway.settings.tables import codec_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ollama_gateway.settings.load_rules import ModelSettings
     from ollama_gateway.settings.model import Settings
 
 NEEDS_RESTART: Final = frozenset(
@@ -41,7 +43,8 @@ class Change:
 
     path: str
     """`race.hedge_after`, `backends[gpu-1].slots`; `backends[gpu-2]` for a whole backend, whose
-    value is its URL; `backends` for their order."""
+    value is its URL; `backends` for their order; `models[1]` for a rule, whose value is its pattern.
+    """
     before: Any
     after: Any
     needs_restart: bool = False
@@ -54,7 +57,8 @@ def changes(old: Settings, new: Settings) -> list[Change]:
         for name in SECTIONS
         for change in _between(name, getattr(old, name), getattr(new, name))
     ]
-    return found + list(_of_backends(old.backends, new.backends))
+    found += _of_backends(old.backends, new.backends)
+    return found + list(_of_rules(old.models, new.models))
 
 
 def visible(value: object, annotation: object) -> Any:
@@ -80,6 +84,16 @@ def _between(path: str, old: Any, new: Any) -> Iterator[Change]:
             then = "(set, another)"
         is_shorter = name == SHORTER_NEEDS_RESTART and after < before
         yield Change(name, shown, then, needs_restart=is_shorter or name in NEEDS_RESTART)
+
+
+def _of_rules(old: tuple[ModelSettings, ...], new: tuple[ModelSettings, ...]) -> Iterator[Change]:
+    """Compare the rules for models, each with the one in its place: the first match wins."""
+    for place, (before, after) in enumerate(zip_longest(old, new)):
+        path = f"models[{place}]"
+        if before is not None and after is not None:
+            yield from _between(path, before, after)
+        else:
+            yield Change(path, before and before.match, after and after.match)
 
 
 def _of_backends(

@@ -16,7 +16,13 @@ import attrs
 
 from ollama_gateway.settings import checks, files, holders, tables
 from ollama_gateway.settings.hints import hints
-from ollama_gateway.settings.model import SECTIONS, BackendSettings, Settings, StorageSettings
+from ollama_gateway.settings.load_rules import ModelSettings
+from ollama_gateway.settings.model import (
+    SECTIONS,
+    BackendSettings,
+    Settings,
+    StorageSettings,
+)
 from ollama_gateway.settings.typed import Secrets, typed
 from ollama_gateway.storage.write_access import Trusted
 
@@ -87,6 +93,11 @@ def load(
         for position, table in enumerate(listed, start=1)
     ]
 
+    models = [
+        (table, typed(table, ModelSettings, secrets, problems))
+        for table in tables.models(document, problems)
+    ]
+
     problems += [*checks.of_sections(sections), *checks.of_backends(backends)]
     problems += checks.of_shares(sections, backends)
     if not any(isinstance(v, StorageSettings) and v.allow_shared_data_dir for _, v in sections):
@@ -98,6 +109,7 @@ def load(
     settings = Settings(
         **{table.path: value for table, value in sections},
         backends=tuple(backend for _, backend in backends),
+        models=tuple(rules for _, rules in models),
         source=source and source.absolute(),
     )
     warnings = [*tables.unknown_variables(env), *checks.warnings(sections, backends)]
@@ -105,7 +117,7 @@ def load(
         settings,
         source,
         tuple(map(_clipped, warnings)),
-        _origins(sections, backends),
+        _origins(sections, backends, models),
         hints=tuple(hints(settings.backends)),
     )
 
@@ -124,10 +136,13 @@ def _clipped(line: str) -> str:
 
 
 def _origins(
-    sections: list[tuple[Table, Any]], backends: list[tuple[Table, BackendSettings]]
+    sections: list[tuple[Table, Any]],
+    backends: list[tuple[Table, BackendSettings]],
+    models: list[tuple[Table, ModelSettings]],
 ) -> dict[str, Origin]:
     named = [(table.path, table, value) for table, value in sections]
     named += [(f"backends[{i}]", table, value) for i, (table, value) in enumerate(backends)]
+    named += [(f"models[{i}]", table, value) for i, (table, value) in enumerate(models)]
     return {
         f"{path}.{field.name}": table.origin_of(field.name)
         for path, table, value in named

@@ -15,6 +15,7 @@ import attrs
 
 from ollama_gateway.settings import addresses, units
 from ollama_gateway.settings.addresses import ListenAddress
+from ollama_gateway.settings.load_rules import ModelDefaultSettings, ModelSettings
 from ollama_gateway.settings.secret import SecretText
 from ollama_gateway.settings.units import Codec
 from ollama_gateway.wire.networks import Network
@@ -29,6 +30,7 @@ SomeDuration = Annotated[float, Codec(units.some_seconds, show=units.show_second
 HedgeDelay = Annotated[
     float | Literal["auto", "off"], Codec(units.hedge_delay, show=units.show_seconds)
 ]
+PingDelay = Annotated[float | Literal["off"], Codec(units.ping_delay, show=units.show_seconds)]
 Size = Annotated[int, Codec(units.some_bytes, show=units.show_bytes)]
 Count = Annotated[int, Codec(units.counted(0), _count)]
 Positive = Annotated[int, Codec(units.counted(1), _count)]
@@ -150,6 +152,8 @@ class RaceSettings:
     """Seconds to connect to a backend, TLS included."""
     first_chunk_timeout: SomeDuration = 285.0
     """Seconds from arrival to the first chunk of a streamed answer, queue and attempts included."""
+    ping_after: PingDelay = "off"
+    """Seconds of silence before the first chunk, after which a comment goes into a stream."""
     idle_timeout: SomeDuration = 300.0
     """Seconds between two chunks of a stream."""
     total_timeout: SomeDuration = 1800.0
@@ -238,6 +242,8 @@ class Settings:
 
     server: ServerSettings = ServerSettings()
     backends: tuple[BackendSettings, ...] = ()
+    models: tuple[ModelSettings, ...] = ()
+    models_defaults: ModelDefaultSettings = attrs.field(factory=ModelDefaultSettings)
     discovery: DiscoverySettings = DiscoverySettings()
     race: RaceSettings = RaceSettings()
     storage: StorageSettings = attrs.field(factory=StorageSettings)
@@ -261,4 +267,4 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     for field in fields_of(Settings)
     if field.type is not None and attrs.has(field.type)
 }
-"""Every `[section]` and its class, in the order of the file, except `[[backends]]`."""
+"""Every `[section]` and its class, in the order of the file; not the lists of tables."""

@@ -4,7 +4,7 @@ A `Table` is one `[section]` or one backend before it is typed. It knows for eac
 came from a variable, so that a problem names the thing to change: `server.bind` in the file,
 `GATEWAY_SERVER_BIND` in the environment. The environment wins over the file, value by value. The
 list of backends comes whole from one source: `OLLAMA_BACKENDS`, else the file, else the legacy pair
-`OLLAMA_BASE_URL` and `OLLAMA_AUTH_TOKEN`.
+`OLLAMA_BASE_URL` and `OLLAMA_AUTH_TOKEN`. The rules for models come from the file alone.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ OTHER_VARIABLES: Final = (
     "OLLAMA_AUTH_TOKEN",
 )
 """The other variables."""
+
+LISTS: Final = ("backends", "models")
+"""The lists of tables."""
 
 DEFAULT_URL: Final = "http://127.0.0.1:11434"
 """The default address of Ollama."""
@@ -78,7 +81,7 @@ def sections(
     problems += [
         f"{discreet(key)}: unknown setting{_nearest_top(key)}"
         for key in document
-        if key not in SECTIONS and key != "backends"
+        if key not in SECTIONS and key not in LISTS
     ]
     return {name: _section(name, document.get(name, {}), environ, problems) for name in SECTIONS}
 
@@ -87,7 +90,7 @@ def _nearest_top(key: str) -> str:
     owner = next((s for s, cls in SECTIONS.items() if key in attrs.fields_dict(cls)), None)
     if owner is not None:
         return f" (did you mean {owner}.{key}?)"
-    return did_you_mean(key, [*SECTIONS, "backends"])
+    return did_you_mean(key, [*SECTIONS, *LISTS])
 
 
 def _section(name: str, found: object, environ: Mapping[str, str], problems: list[str]) -> Table:
@@ -138,13 +141,18 @@ def backends(
     return [Table("backends[0]", values, "default", variables)]
 
 
+def models(document: Mapping[str, object], problems: list[str]) -> list[Table]:
+    """Return a table for each `[[models]]` of the file."""
+    return _listed("models", "file", document.get("models"), problems)
+
+
 def _listed(path: str, origin: Origin, found: object, problems: list[str]) -> list[Table]:
     if found is None:
         return []
     if not isinstance(found, list):
         problems.append(f"{path}: must be a list of tables")
         return []
-    if not found:
+    if not found and path != "models":
         problems.append(f"{path}: at least one backend is needed")
     # Not repeated: the value may be a URL with a password.
     wrong = [index for index, item in enumerate(found) if not isinstance(item, dict)]

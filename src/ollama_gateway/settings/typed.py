@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
+from ollama_gateway.settings.load_rules import ModelSettings
 from ollama_gateway.settings.model import BackendSettings, fields_of
 from ollama_gateway.settings.secret import SecretText, read_secret
 from ollama_gateway.settings.tables import Table, codec_of
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-STAND_IN: Final[Mapping[str, object]] = {"name": "stand-in", "url": "http://stand-in"}
-"""Used for a backend's missing values while looking for further problems."""
+STAND_INS: Final[Mapping[type[Any], Mapping[str, object]]] = {
+    BackendSettings: {"name": "stand-in", "url": "http://stand-in"},
+    ModelSettings: {"match": "stand-in"},
+}
+"""Used for missing values while looking for further problems."""
 
 
 @attrs.frozen
@@ -43,7 +47,7 @@ class Secrets:
 def typed(table: Table, cls: type[T], secrets: Secrets, problems: list[str]) -> T:
     """Return the table as `cls`; after problems, without the bad values."""
     problems += _unknown(table, cls)
-    values = {**STAND_IN} if cls is BackendSettings else {}
+    values = {**STAND_INS.get(cls, {})}
     for field in fields_of(cls):
         path, before = table.name_of(field.name), len(problems)
         if field.name in table.values:

@@ -116,6 +116,11 @@ def hedge_delay(value: object) -> object:
     return value if value in ("auto", "off") else some_seconds(value)
 
 
+def ping_delay(value: object) -> object:
+    """Read a duration longer than zero, in seconds, or the word `off`."""
+    return value if value == "off" else some_seconds(value)
+
+
 def show_seconds(value: object) -> object:
     """Show seconds in the largest unit that divides them; words are unchanged."""
     if not isinstance(value, float | int):

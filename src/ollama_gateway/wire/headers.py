@@ -44,6 +44,9 @@ DOWNSTREAM: Final = frozenset({b"cache-control", b"content-type"})
 UNBUFFERED: Final = (b"x-accel-buffering", b"no")
 """Makes nginx and similar proxies pass a stream on as it arrives."""
 
+CHANGED: Final = b"x-gateway-changed"
+"""The response header that names what the gateway changed in the request."""
+
 ALLOWED_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 ALLOWED_VERSIONS: Final = frozenset({"1.0", "1.1"})
 MAX_TARGET: Final = 8192

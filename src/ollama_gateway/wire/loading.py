@@ -11,13 +11,10 @@ versions generate from `system`, `template` or `images` alone.
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
-from ollama_gateway.wire.body import folded, go_fold, lookup
+from ollama_gateway.wire.body import folded, go_fold
 
-_ZERO: Final = re.compile(r"[-+]?0+(?:\.0*)?(?:ns|us|ms|s|m|h)?")
-"""A duration of Go that is none."""
 _SILENT: Final = frozenset(
     {
         *("model", "keep_alive", "stream", "stream_options", "options", "think", "format"),
@@ -40,14 +37,6 @@ def only_loads(document: dict[str, object], *, in_parts: bool = False) -> bool:
         name in _SILENT or not value or (in_parts and name == "messages" and _is_silent(value))
         for name, value in folded(document).items()
     )
-
-
-def unloads(document: dict[str, object]) -> bool:
-    """Return True if the request ends the model's stay in memory: `keep_alive` is 0."""
-    value = lookup(document, "keep_alive")
-    if isinstance(value, str):
-        return _ZERO.fullmatch(value) is not None
-    return value == 0 and value is not False
 
 
 def _is_silent(messages: object) -> bool:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from typing import Final, TypeAlias
 
 import attrs
@@ -29,6 +30,9 @@ _SEPARATOR: Final = re.compile(r"[ \t\r\n]*[:,]?[ \t\r\n]*")
 _DECODER: Final = json.JSONDecoder()
 
 _TextEdit: TypeAlias = tuple[int, int, str]
+
+Change: TypeAlias = Callable[[str], str]
+"""Returns the new JSON of a value, given the old."""
 
 
 def with_value(
@@ -49,19 +53,38 @@ def with_value(
         BadRequest: the field is inside an object, but its parent is neither an object nor null.
 
     """
+    name, *keys = field
     fold = go_fold if in_any_case else str
+    change = partial(_inner, name=name, keys=keys, value=value, fold=fold)
+    return with_change(body, name, change, reads=bool(keys))
+
+
+def with_change(body: RequestBody, name: str, change: Change, *, reads: bool = True) -> RequestBody:
+    """Return the body with the value of a field changed, in every spelling that Ollama would take.
+
+    Args:
+        body: an accepted body.
+        name: a field of the body. If it is missing, it is added as the last, as if it were null.
+        change: returns the new value.
+        reads: whether `change` looks at the old value; else it gets an empty text.
+
+    """
     if isinstance(body, bytes):
         text = body.decode()
-        return _applied(text, _edits(text, field, value, fold)).encode()
-    name, *keys = field
-    edits = []
-    for member in body.found.members:
-        if go_fold(member.key) == name:
-            text = body.value(member).decode() if keys else ""
-            edits.append((member.start, member.end, _inner(text, name, keys, value, fold).encode()))
+        return _applied(text, _edits(text, name, change)).encode()
+    edits = [
+        (member.start, member.end, change(body.value(member).decode() if reads else "").encode())
+        for member in body.found.members
+        if go_fold(member.key) == name
+    ]
     comma = "," if body.found.members else ""
-    added = f'{comma}"{name}":{_inner("null", name, keys, value, fold)}'
-    return body.edited(edits or [(body.found.closed_at, body.found.closed_at, added.encode())])
+    end = body.found.closed_at
+    return body.edited(edits or [(end, end, f'{comma}"{name}":{change("null")}'.encode())])
+
+
+def with_member(text: str, key: str, value: str) -> str:
+    """Return the text of an object, or null, with `value` under a key, spelt exactly so."""
+    return _inner(text, "", (key,), value, str)
 
 
 def _inner(
@@ -93,6 +116,19 @@ def without_member(data: bytes, name: str) -> bytes:
         start, end = _with_comma(text, found[0])
         text = text[:start] + text[end:]
     return text.encode()
+
+
+def without_members(text: str, names: Collection[str]) -> str:
+    """Return the text of an object without the members of these names, each spelt exactly so.
+
+    The other members are unchanged; if one is removed, the whitespace between them goes too. One
+    pass does it, however often a name is repeated.
+    """
+    scan = _scanned(text, text.index("{"), "", lambda _: "")
+    kept = [member for member in scan.found if member.name not in names]
+    if len(kept) == len(scan.found):
+        return text
+    return "{" + ",".join([text[member.key : member.end] for member in kept]) + "}"
 
 
 def array_at(data: bytes, name: str) -> tuple[str | None, int]:
@@ -150,15 +186,13 @@ class _Scan:
         return [*edits, (self.end, self.end, f'{comma}"{name}":{value}')]
 
 
-def _edits(text: str, field: Field, value: str, fold: Callable[[str], str]) -> list[_TextEdit]:
+def _edits(text: str, name: str, change: Change) -> list[_TextEdit]:
     """Return the replacements in the text, in order."""
-    name, *keys = field
     body = _scanned(text, text.index("{"), name, go_fold)
     edits = [
-        (member.value, member.end, _inner(text[member.value : member.end], name, keys, value, fold))
-        for member in body.found
+        (member.value, member.end, change(text[member.value : member.end])) for member in body.found
     ]
-    return edits or body.edits(name, _inner("null", name, keys, value, fold), go_fold)
+    return edits or body.edits(name, change("null"), go_fold)
 
 
 def _with_comma(text: str, member: _Member) -> tuple[int, int]:
