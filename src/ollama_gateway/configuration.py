@@ -9,6 +9,7 @@ hedging, memory for bodies and answers, connections.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -176,6 +177,7 @@ def _exchange(settings: Settings, parts: Parts) -> Exchange:
             first_chunk=race.first_chunk_timeout,
             idle=race.idle_timeout,
             total=race.total_timeout,
+            ping=math.inf if race.ping_after == "off" else race.ping_after,
         ),
         rules=Rules(
             max_attempts=race.max_attempts,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 import trio
 import trio.testing
 
 from ollama_gateway.simulator import Model, Simulator
-from ollama_gateway.wire.keep_alive import keep_alive_of
 from tests.support.scenario import CHAT, Scenario, open_scenario
 
 Clock = trio.testing.MockClock
@@ -36,7 +34,9 @@ async def test_a_load_and_an_unload_are_listed_at_once(autojump_clock: Clock) ->
         await scenario.ask()
         await trio.sleep(0.1)
         after = await loaded(scenario)
-        await scenario.ask("/api/generate", {"model": "m1", "keep_alive": 0})
+        await scenario.ask(
+            "/api/generate", {"model": "m1", "keep_alive": 0}, key=scenario.manager()
+        )
         await trio.sleep(2)
         at_last = await loaded(scenario)
         nursery.cancel_scope.cancel()
@@ -52,9 +52,9 @@ async def test_a_backend_is_asked_once_a_second_at_most(autojump_clock: Clock) -
     ):
         (backend,) = scenario.gateway.backends.all
         nursery.start_soon(scenario.gateway.parts.discovery.watch_running, backend)
-        first = polls(scenario)
+        first, key = polls(scenario), scenario.manager()
         for _ in range(50):
-            await scenario.ask(body={**CHAT, "keep_alive": 0})
+            await scenario.ask(body={**CHAT, "keep_alive": 0}, key=key)
             await trio.sleep(0.1)
         busy = polls(scenario) - first
         await scenario.ask()
@@ -66,15 +66,3 @@ async def test_a_backend_is_asked_once_a_second_at_most(autojump_clock: Clock) -
         nursery.cancel_scope.cancel()
 
     assert 3 <= busy <= 7
-
-
-@pytest.mark.parametrize("value", [0, 0.0, "0", "0s", "-0m", "0.0h", "00"])
-def test_a_request_that_unloads(value: object) -> None:
-    """A `keep_alive` of zero, as a number or a duration, unloads the model."""
-    assert keep_alive_of({"Keep_Alive": value}) == 0
-
-
-@pytest.mark.parametrize("value", [1, -1, "5m", "0x", "", None, False, [], {}, "0s1"])
-def test_a_request_that_does_not(value: object) -> None:
-    """Any other value keeps the model, or Ollama refuses it."""
-    assert keep_alive_of({"keep_alive": value}) != 0

@@ -62,6 +62,7 @@ async def test_a_request_leaves_one_complete_record(autojump_clock: Clock) -> No
         "duration_ms": 3000,
         "bytes_in": 64,
         "bytes_out": len(reply.body),
+        "changed": None,
         "attempts": [
             {
                 "backend": "a",

@@ -159,6 +159,11 @@ class Scenario:
             nursery.cancel_scope.cancel()
         return reply
 
+    def manager(self) -> str:
+        """Return a new key that may manage models."""
+        rights = frozenset({"inference", "embeddings", "read", "manage"})
+        return self.store.create("manager", endpoints=rights)[1]
+
     async def poll(self) -> None:
         """Poll every backend once, as discovery does."""
         for backend in self.gateway.backends.all:

@@ -41,6 +41,8 @@ class Replica:
     """When the attempt began for which Ollama loads them; None if there is none."""
     context: int | None = attrs.field(default=None, init=False)
     """The context in tokens that the last of its running attempts asked for; None if none did."""
+    has_timed_load: bool = attrs.field(default=False, init=False)
+    """Whether `load_seconds` was measured."""
     load_seconds: float = attrs.field(default=ASSUMED_SECONDS, init=False)
     """From the beginning of the last load to its first chunk."""
     request_seconds: float = attrs.field(default=ASSUMED_SECONDS, init=False)
@@ -48,6 +50,11 @@ class Replica:
     _durations: deque[float] = attrs.field(
         factory=lambda: deque(maxlen=REMEMBERED_REQUESTS), init=False
     )
+
+    @property
+    def has_timed_requests(self) -> bool:
+        """Whether `request_seconds` was measured."""
+        return bool(self._durations)
 
     def begin(self, now: float, *, needs_load: bool) -> None:
         """Note that an attempt begins."""
@@ -58,7 +65,7 @@ class Replica:
     def answered(self, now: float, *, is_timed: bool) -> None:
         """Note a good chunk: they are loaded. The time counts only for a stream (`is_timed`)."""
         if self.loading_since is not None and is_timed:
-            self.load_seconds = now - self.loading_since
+            self.load_seconds, self.has_timed_load = now - self.loading_since, True
         self.loading_since = None
 
     def end(self, seconds: float | None) -> None:

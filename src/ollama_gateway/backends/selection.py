@@ -30,7 +30,8 @@ from ollama_gateway.backends.evaluation import (
     ranked,
 )
 from ollama_gateway.backends.occupancy import Slot
-from ollama_gateway.backends.waiting import Waiter
+from ollama_gateway.backends.outlook import Outlook
+from ollama_gateway.backends.waiting import Waiter, rejection_for
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.reasons import Reason
 
@@ -135,7 +136,13 @@ class Candidates:
         wait = _Wait(self, bucket, deadline)
         try:
             with self.backends.line.joined(
-                Waiter(self.route.key_id, self._kind(), wait.serve, wait.set_alarm)
+                Waiter(
+                    self.route.key_id,
+                    self._kind(),
+                    wait.serve,
+                    wait.set_alarm,
+                    self._rejection,
+                )
             ) as waiter:
                 await wait.run(waiter)
         except BaseException:
@@ -151,7 +158,16 @@ class Candidates:
         eligible = self._eligible(now)
         soonest = min((e.health.backoff_until for e in eligible), default=now)
         if soonest > deadline and all(e.is_backing_off for e in eligible):
-            raise Unavailable(reason=Reason.BACKENDS_FULL, retry_after=soonest - now)
+            raise self.outlook().error(Reason.BACKENDS_FULL)
+
+    def _rejection(self, reason: Reason) -> Unavailable:
+        is_ending = reason is Reason.DRAINING
+        return rejection_for(reason) if is_ending else self.outlook().error(reason)
+
+    def outlook(self) -> Outlook:
+        """Return what stands between the request and its backends, those tried included."""
+        now = clock.now()
+        return Outlook.of(evaluate(self.route, self.backends, now), now)
 
     def _kind(self) -> Hashable:
         """Return the kind of waiter: requests of one kind can use the same slots."""
@@ -197,7 +213,7 @@ class _Wait:
         """Wait for a slot; raises Unavailable at the deadline."""
         while self.taken == "wait":
             if clock.now() >= self.deadline:
-                raise Unavailable(reason=Reason.QUEUE_TIMEOUT)
+                raise self.candidates.outlook().error(Reason.QUEUE_TIMEOUT)
             self._alarm = anyio.CancelScope(deadline=self._wakes_at)
             with self._alarm:
                 await waiter.served()

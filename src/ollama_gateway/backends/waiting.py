@@ -29,6 +29,12 @@ MAX_WAITING: Final = 1024
 """Requests that may wait at once."""
 
 
+def rejection_for(reason: Reason) -> Unavailable:
+    """Return the error of a request that leaves the line without a slot."""
+    message = "the gateway is shutting down" if reason is Reason.DRAINING else None
+    return Unavailable(message, reason=reason)
+
+
 @attrs.define(eq=False)
 class Waiter:
     """One request in the line."""
@@ -38,6 +44,8 @@ class Waiter:
     serve: Callable[[], bool]
     set_alarm: Callable[[], None] = lambda: None
     """Called when this is the first waiter of its kind, at once and after each dispatch in vain."""
+    rejection: Callable[[Reason], Unavailable] = rejection_for
+    """Returns the error of a request that is rejected."""
     _left: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     _reason: Reason | None = attrs.field(default=None, init=False)
 
@@ -45,7 +53,7 @@ class Waiter:
         """Wait until `serve` has returned True; raises Unavailable if the request is rejected."""
         await self._left.wait()
         if self._reason is not None:
-            raise _rejection(self._reason)
+            raise self.rejection(self._reason)
 
     def leave(self, reason: Reason | None = None) -> None:
         """End the wait; with a reason, the request is rejected."""
@@ -76,7 +84,7 @@ class WaitingLine:
     def joined(self, waiter: Waiter) -> Iterator[Waiter]:
         """Stand in line for the length of the block; raises Unavailable while draining."""
         if self._is_closed:
-            raise _rejection(Reason.DRAINING)
+            raise rejection_for(Reason.DRAINING)
         self._keys.setdefault(waiter.key_id, {})[waiter] = None
         alike = self._kinds.setdefault(waiter.kind, {})
         alike[waiter] = None
@@ -146,8 +154,3 @@ class WaitingLine:
                     return waiter
                 stuck.add(waiter.kind)
         return None
-
-
-def _rejection(reason: Reason) -> Unavailable:
-    message = "the gateway is shutting down" if reason is Reason.DRAINING else None
-    return Unavailable(message, reason=reason)

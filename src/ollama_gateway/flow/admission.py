@@ -165,7 +165,9 @@ async def read_call(
         policy = policies.policy(model, may_manage=principal.may_call("manage"))
         load = LoadRequest.read(document, ask.endpoint, policy, only_loads=is_load)
     if load.needs_estimate:
-        needed: Measure = measure or await in_turns(_measured(ask, document, body, passes))
+        needed = measure
+        if needed is None:
+            needed = await in_turns(_measured(ask, document, body, passes))
         load = attrs.evolve(load, estimate=estimated_need(needed))
     hides = streams and not ask.endpoint.dialect.stream_has_usage(document)
     if hides:

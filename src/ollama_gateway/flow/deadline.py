@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import TracebackType
 
 import attrs
@@ -19,6 +20,8 @@ class Deadlines:
     first_chunk: float
     idle: float
     total: float
+    ping: float = math.inf
+    """Silence before the first chunk, until a stream of events gets a comment."""
 
 
 class Deadline:

@@ -10,6 +10,7 @@ deadline of its own, which covers all attempts. Both count from the arrival of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -35,6 +36,7 @@ from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.attempt import GoodAnswer, try_backend
 from ollama_gateway.flow.deadline import Deadline, Deadlines
 from ollama_gateway.flow.failures import AttemptFailed
+from ollama_gateway.flow.pinging import PingedRace
 from ollama_gateway.flow.race import Race, Rules
 from ollama_gateway.flow.relay import relay
 from ollama_gateway.flow.target import backend_override
@@ -87,7 +89,7 @@ class Exchange:
                     if call.load.unload == "everywhere":
                         candidates = await self._unload(principal, call, ask, record, only)
                     call = bound_answer(call, lease.output)  # 400
-                    race = self.race(candidates, call, ask, record)
+                    race = self.pinged(candidates, call, ask, record, lease.headers)
                     async with race as winner:  # 502, 503, 504; leaving closes the losers
                         record.backend = winner.backend.name
                         record.model = winner.backend.spelling(call.model) or record.model
@@ -147,6 +149,20 @@ class Exchange:
             is_streamed=call.streams,
             requested_name=call.requested_name,
         )
+
+    def pinged(
+        self,
+        candidates: Candidates,
+        call: ModelCall,
+        ask: Ask,
+        record: AuditRecord,
+        headers: Headers,
+    ) -> Race | PingedRace:
+        """Return the race, with comments for the client where its stream can have them."""
+        race, after = self.race(candidates, call, ask, record), self.deadlines.ping
+        if math.isinf(after) or not (call.streams and call.endpoint.dialect.has_comments):
+            return race
+        return PingedRace(race, ask, record, after, headers)
 
     async def _attempt(
         self, call: ModelCall, ask: Ask, record: AuditRecord, slot: Slot
@@ -213,7 +229,7 @@ class Exchange:
         return Cost(call.model.key, measure, context)
 
     def exposed(self, backend: str, changed: tuple[str, ...] = ()) -> Headers:
-        """Return the headers that name the backend, if clients may see it, and what was changed."""
+        """Return the headers that name the backend, if clients may see it, and the changes."""
         found = (
             [(b"x-gateway-backend", backend.encode())] if self.expose_backend and backend else []
         )

@@ -34,7 +34,7 @@ from ollama_gateway.backends.evaluation import Evaluation
 from ollama_gateway.backends.health import BackendFault
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates
-from ollama_gateway.errors import GatewayError, Unavailable, UpstreamTimeout
+from ollama_gateway.errors import GatewayError, UpstreamTimeout
 from ollama_gateway.flow.attempt import GoodAnswer
 from ollama_gateway.flow.failures import AttemptFailed
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
@@ -106,7 +106,11 @@ class Race:
             return await self._run()
         with trio.CancelScope(deadline=self.deadline):
             return await self._run()
-        raise UpstreamTimeout if self.runners else Unavailable(reason=Reason.QUEUE_TIMEOUT)
+        raise (
+            UpstreamTimeout
+            if self.runners
+            else self.candidates.outlook().error(Reason.QUEUE_TIMEOUT)
+        )
 
     async def __aexit__(self, *_: object) -> None:
         if self.winner is not None and self.winner.answer is not None:
@@ -133,7 +137,7 @@ class Race:
         if self.winner is not None and self.winner.answer is not None:
             return self.winner.answer
         failures = [runner.failure for runner in self.runners if runner.failure]
-        raise self.refusal or verdict(failures, self.requested_name)
+        raise self.refusal or verdict(failures, self.requested_name, self.candidates.outlook())
 
     async def _start_attempts(self, tasks: TaskGroup) -> None:
         try:

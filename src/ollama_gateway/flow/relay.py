@@ -70,7 +70,8 @@ async def relay(
         if whole is not None:
             await _relay_whole(answer, whole, ask, record, finish, headers, next_frames)
         else:
-            await ask.downstream.start(answer.status, [*headers, UNBUFFERED])
+            if not ask.downstream.has_started:
+                await ask.downstream.start(answer.status, [*headers, UNBUFFERED])
             await _pass_on(answer, ask, record, finish, next_frames)
     if idle.cancelled_caught:
         timeout = UpstreamTimeout("the backend stopped answering", reason=Reason.IDLE_TIMEOUT)

@@ -43,7 +43,7 @@ class Change:
 
     path: str
     """`race.hedge_after`, `backends[gpu-1].slots`; `backends[gpu-2]` for a whole backend, whose
-    value is its URL; `backends` for their order; `models[1]` for a rule, whose value is its pattern.
+    value is its URL; `backends` for their order; `models[1]` for a rule, whose value is a pattern.
     """
     before: Any
     after: Any

@@ -17,6 +17,11 @@ CLOUD_DETAILS = "ollama cloud is disabled: remote model details are unavailable"
 HTTPS = "https"
 
 Fields = dict[str, Any]
+_RELOADING = (
+    *("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread"),
+    "draft_num_predict",
+)
+"""Options in `needsReload` of server/sched.go."""
 
 
 def native_fields(body: bytes, shape: Shape) -> Fields:
@@ -49,6 +54,13 @@ def openai_fields(body: bytes, shape: Shape) -> Fields:
 def keep_alive(fields: Fields) -> float | None:
     """Return the seconds a request asks for (inf: for ever), or None."""
     return clock.keep_alive(fields["keep_alive"]) if "keep_alive" in fields else None
+
+
+def load_options(fields: Fields) -> Fields:
+    """Return the options in which two requests must agree to share a runner."""
+    options = fields.get("options") or {}
+    named = {name: options[name] for name in _RELOADING if options.get(name) is not None}
+    return named | ({"shift": fields["shift"]} if fields.get("shift") is not None else {})
 
 
 def name_of(text: str) -> Name:

@@ -150,7 +150,7 @@ async def _run(
     values.check_options(fields)
     start = anyio.current_time()
     prompt = prompts.of_texts(model, texts)
-    async with library.use(model, ask.keep_alive(fields)) as loaded:
+    async with library.use(model, ask.keep_alive(fields), ask.load_options(fields)) as loaded:
         library.prompt_tokens += prompt
         _check_length(model, fields, texts)
         await anyio.sleep(model.first_token)

@@ -25,7 +25,7 @@ from ollama_gateway.simulator.library import Library
 from ollama_gateway.simulator.model import Model
 from ollama_gateway.simulator.prefix_cache import Held
 from ollama_gateway.simulator.prompts import Prompt
-from ollama_gateway.simulator.runners import Loaded
+from ollama_gateway.simulator.runners import Loaded, Options
 from ollama_gateway.simulator.script import Script
 
 MOST_REPEATS = 31
@@ -83,6 +83,7 @@ class Job:
         limit: the most tokens to write; 0 or less for all there are.
         keep_alive: the request's demand on the model's residency.
         fault: the runner's refusal of the request, after the load.
+        options: the load options that it asks for.
 
     """
 
@@ -93,6 +94,7 @@ class Job:
     is_streamed: bool
     keep_alive: float | None = None
     fault: Refusal | None = None
+    options: Options = attrs.field(factory=dict)
 
 
 class Rendering(Protocol):
@@ -120,7 +122,7 @@ async def run(
         Refusal: before anything was sent.
 
     """
-    async with library.use(job.model, job.keep_alive) as loaded:
+    async with library.use(job.model, job.keep_alive, job.options) as loaded:
         if job.fault:
             raise job.fault
         generation = Generation(library, job, exchange.script, loaded)

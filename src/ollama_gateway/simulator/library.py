@@ -11,7 +11,7 @@ import attrs
 from ollama_gateway.simulator.clock import today
 from ollama_gateway.simulator.model import Model
 from ollama_gateway.simulator.names import Name, parse
-from ollama_gateway.simulator.runners import Loaded, Runners
+from ollama_gateway.simulator.runners import Loaded, Options, Runner, Runners
 
 KEEP_ALIVE = 300.0
 
@@ -94,25 +94,25 @@ class Library:
     def load(self, name: str, keep_alive: float | None = None) -> None:
         """Mark a model as loaded from now on; negative `keep_alive` seconds mean for ever."""
         short = self._spelling(name)
-        self.runners.load(self._weights(short), short, keep_alive)
+        self.runners.load(self._models.get(short) or Model(short), keep_alive, {})
 
     def unload(self, name: str) -> None:
         """Unload a model, and forget the residency that requests asked for."""
         self.runners.unload(self._weights(self._spelling(name)))
 
-    def resident(self) -> list[tuple[Model, str]]:
-        """Return the loaded models with the times of their unloading, latest to go first."""
+    def resident(self) -> list[tuple[Model, Runner]]:
+        """Return the loaded models with their runners, latest to go first."""
         return [
-            (self._models[runner.name], runner.expires_at())
+            (self._models[runner.name], runner)
             for runner in self.runners.resident()
             if runner.name in self._models
         ]
 
     def use(
-        self, model: Model, keep_alive: float | None
+        self, model: Model, keep_alive: float | None, options: Options | None = None
     ) -> contextlib.AbstractAsyncContextManager[Loaded]:
         """Hold a model loaded while the block lasts."""
-        return self.runners.use(model, keep_alive)
+        return self.runners.use(model, keep_alive, options or {})
 
     def _weights(self, short: str) -> str:
         return self._models[short].weights if short in self._models else Model(short).weights

@@ -10,6 +10,7 @@ from ollama_gateway.simulator.gotypes import Shape
 from ollama_gateway.simulator.library import Library
 from ollama_gateway.simulator.model import Model
 from ollama_gateway.simulator.names import parse
+from ollama_gateway.simulator.runners import Runner
 
 SHOW = Shape(
     "api",
@@ -58,7 +59,7 @@ async def tags(library: Library, exchange: Exchange) -> None:
 
 async def ps(library: Library, exchange: Exchange) -> None:
     """GET /api/ps."""
-    rows = [_running(model, end) for model, end in library.resident()]
+    rows = [_running(model, runner) for model, runner in library.resident()]
     await NATIVE.answer(exchange, {"models": rows})
 
 
@@ -116,16 +117,16 @@ def _tag(model: Model) -> dict[str, object]:
     return names | files | {"details": details, "capabilities": list(model.capabilities)}
 
 
-def _running(model: Model, end: str) -> dict[str, object]:
+def _running(model: Model, runner: Runner) -> dict[str, object]:
     return {
         "name": model.name,
         "model": model.name,
         "size": model.size,
         "digest": model.digest,
         "details": _details(),
-        "expires_at": end,
+        "expires_at": runner.expires_at(),
         "size_vram": model.size,
-        "context_length": model.context_length,
+        "context_length": runner.options["num_ctx"],
     }
 
 

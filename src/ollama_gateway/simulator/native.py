@@ -199,7 +199,7 @@ async def _reside(
         await NATIVE.answer(exchange, rendering.empty("unload"))
         return
     values.check_options(fields)
-    async with library.use(model, keep):
+    async with library.use(model, keep, ask.load_options(fields)):
         pass
     await NATIVE.answer(exchange, rendering.empty("load"))
 
@@ -220,7 +220,8 @@ async def _generate(
     is_streamed = fields.get("stream", True)
     keep = ask.keep_alive(fields)
     fault = _fault(fields)
-    job = Job(model, said(model, fields), prompt, limit, is_streamed, keep, fault)
+    options = ask.load_options(fields)
+    job = Job(model, said(model, fields), prompt, limit, is_streamed, keep, fault, options)
     await run(library, exchange, NATIVE, job, rendering)
 
 
@@ -228,7 +229,7 @@ async def _render(
     library: Library, exchange: Exchange, model: Model, fields: ask.Fields, rendering: _Rendering
 ) -> None:
     """Answer with the prompt; the model is loaded for it, but not run."""
-    async with library.use(model, ask.keep_alive(fields)):
+    async with library.use(model, ask.keep_alive(fields), ask.load_options(fields)):
         pass
     await NATIVE.answer(exchange, rendering.rendered(fields))
 

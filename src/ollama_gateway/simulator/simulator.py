@@ -116,6 +116,11 @@ class Simulator:
         )
 
     @property
+    def loads(self) -> int:
+        """How often a request had a model loaded so far."""
+        return self._library.runners.loads
+
+    @property
     def loaded(self) -> dict[str, float]:
         """Canonical short name to the `anyio.current_time()` of its unloading."""
         return {runner.name: runner.end for runner in self._library.runners.resident()}

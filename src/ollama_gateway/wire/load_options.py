@@ -78,7 +78,7 @@ def asked_load(document: dict[str, object]) -> AskedLoad:
 
 @attrs.frozen
 class LoadChange:
-    """What is changed of a body's load options and its `keep_alive`."""
+    """Changes of a body's load options and its `keep_alive`."""
 
     dropped: tuple[str, ...] = ()
     """Load options that are taken out."""

@@ -33,6 +33,8 @@ class Dialect(ABC):
     """The top-level keys of a document that `interpret` and `interpret_body` look at."""
     error_ends_stream: ClassVar[bool] = False
     """Whether the error event is the dialect's own end of a failed stream."""
+    has_comments: ClassVar[bool] = False
+    """Whether its streams can hold comments, which clients skip."""
 
     def begins(self, document: dict[str, object], shape: Shape) -> bool:
         """Return True if a frame can be the first of a good stream.
@@ -115,6 +117,8 @@ class Dialect(ABC):
 
 class EventDialect(Dialect):
     """A dialect of server-sent events."""
+
+    has_comments: ClassVar[bool] = True
 
     def data_of(self, frame: bytes) -> bytes:
         """Return the document in an event."""
