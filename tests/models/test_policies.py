@@ -80,7 +80,7 @@ def test_a_long_request_that_names_no_context_gets_the_servers_own() -> None:
 def test_other_rules_for_the_context(
     rule: ContextRule, asked: int | None, sent: int | None
 ) -> None:
-    """They do not depend on what is loaded."""
+    """The loaded context does not matter to them."""
     for loaded in (None, 4096, MAX):
         assert rule.choose(asked, 100, loaded, MAX) == sent
 

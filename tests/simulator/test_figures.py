@@ -44,7 +44,7 @@ async def served(script: Script, path: str = "/api/chat", body: object = CHAT) -
 )
 async def test_what_was_begun_is_served(script: Script, tokens: tuple[int, int]) -> None:
     """The prompt counts when the model begins, each token when it is generated."""
-    assert await served(script) == Figures(0, 1, 1, *tokens)
+    assert await served(script) == Figures(0, 1, 1, *tokens, loads=int(tokens != (0, 0)))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,8 @@ async def test_every_route_serves_into_the_figures(
     path: str, body: object, tokens: tuple[int, int]
 ) -> None:
     """Streams, single answers and embeddings count; a load and a refusal are requests only."""
-    assert await served(Script(), path, body) == Figures(0, 1, 1, *tokens)
+    loads = int("nope" not in str(body))
+    assert await served(Script(), path, body) == Figures(0, 1, 1, *tokens, loads=loads)
 
 
 async def test_an_answer_counts_as_far_as_it_came(autojump_clock: Clock) -> None:
@@ -84,8 +85,8 @@ async def test_an_answer_counts_as_far_as_it_came(autojump_clock: Clock) -> None
         await stream.aclose()
         await anyio.sleep(9)
 
-    assert begun == Figures(1, 1, 1, 11, 0)
-    assert simulator.figures == Figures(0, 1, 1, 11, 2)
+    assert begun == Figures(1, 1, 1, 11, 0, loads=1)
+    assert simulator.figures == Figures(0, 1, 1, 11, 2, loads=1)
 
 
 async def test_the_figures_have_a_route_where_they_are_shown(autojump_clock: Clock) -> None:
@@ -105,6 +106,7 @@ async def test_the_figures_have_a_route_where_they_are_shown(autojump_clock: Clo
         "prompt_tokens": 11,
         "completion_tokens": 1,
         "cached_tokens": 0,
+        "loads": 1,
     }
     assert posted.status == 404
 
@@ -141,4 +143,5 @@ def test_a_process_shows_its_figures() -> None:
         "prompt_tokens": 1022,
         "completion_tokens": 10,
         "cached_tokens": 0,
+        "loads": 1,
     }

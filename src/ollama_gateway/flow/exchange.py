@@ -83,11 +83,9 @@ class Exchange:
                     candidates = self.candidates(principal, call, only)  # 503, the one 403
                     await self.limits.admit(lease, self._cost(call, quota))  # 429, 503, 400
                     await self.ledger.admit(record)  # 503
-                    if call.load.unload == "ignored":
-                        await self._ignore(call, ask, lease, record)
+                    if call.load.unload != "none":
+                        await self._unload(principal, call, ask, lease, record, only)  # 502, ...
                         return
-                    if call.load.unload == "everywhere":
-                        candidates = await self._unload(principal, call, ask, record, only)
                     call = bound_answer(call, lease.output)  # 400
                     race = self.pinged(candidates, call, ask, record, lease.headers)
                     async with race as winner:  # 502, 503, 504; leaving closes the losers
@@ -197,31 +195,29 @@ class Exchange:
             self.touches.note(backend, Touch(call.model, call.load.touch, embeds))
         await self.ledger.finalize(record)
 
-    async def _ignore(self, call: ModelCall, ask: Ask, lease: Lease, record: AuditRecord) -> None:
-        """Answer a request that would unload a model for others, and change nothing."""
-        record.status, record.reason, record.changed = 200, Reason.UNLOAD_IGNORED, KEEP_ALIVE
-        self.limits.settle(lease)
-        await self.ledger.finalize(record)
-        body, extra = unloaded_answer(call), self.exposed("", (KEEP_ALIVE,))
-        await ask.downstream.respond(200, JSON + lease.headers + extra, body)
-
     async def _unload(
         self,
         principal: Principal,
         call: ModelCall,
         ask: Ask,
+        lease: Lease,
         record: AuditRecord,
         only: Backend | None,
-    ) -> Candidates:
-        """Unload the model on all backends that have it but one, and return that one to ask.
-
-        Raises what a race raises.
-        """
-        targets = loaded_at(call.model, self.backends) if only is None else []
-        named: Sequence[Backend | None] = targets or [only]
-        first, *others = [self.candidates(principal, call, one) for one in named]
-        await unload_at_once([self.race(one, call, ask, record) for one in others])
-        return first
+    ) -> None:
+        """Unload the model wherever it is loaded, or nowhere, and answer; raises as a race does."""
+        changed: tuple[str, ...] = ()
+        if call.load.unload == "everywhere":
+            loaded = loaded_at(call.model, self.backends) if only is None else []
+            targets: Sequence[Backend | None] = loaded or [only]
+            found = [self.candidates(principal, call, backend) for backend in targets]
+            await unload_at_once([self.race(one, call, ask, record) for one in found])
+        else:
+            changed, record.reason = (KEEP_ALIVE,), Reason.UNLOAD_IGNORED
+        record.status, record.changed = 200, ",".join(changed) or None
+        self.limits.settle(lease)
+        await self.ledger.finalize(record)
+        headers = JSON + lease.headers + self.exposed("", changed)
+        await ask.downstream.respond(200, headers, unloaded_answer(call))
 
     def _cost(self, call: ModelCall, quota: Quota) -> Cost:
         measure = call.measure if quota.has_budget else None

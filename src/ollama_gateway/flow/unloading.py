@@ -1,8 +1,9 @@
 """Requests that do nothing but unload a model.
 
-Ollama unloads it on one machine; the gateway is many. A key that may unload does so wherever the
-model is loaded, at the same time: a machine that hangs, for which people unload models, holds up no
-other. A key that may not is answered as if it had, since its client can do nothing about it.
+Ollama unloads it on one machine; the gateway stands for many. A key that may unload does so
+wherever the model is loaded, at the same time: a machine that hangs, for which people unload
+models, holds up no other. A key that may not is answered as if it had, since its client can do
+nothing about it. So the gateway writes the answer itself.
 """
 
 from __future__ import annotations

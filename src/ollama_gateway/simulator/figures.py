@@ -22,6 +22,7 @@ class Figures:
         prompt_tokens: of all prompts that a model has begun with.
         completion_tokens: generated so far, even if no client waited for the rest.
         cached_tokens: those of prompts that a prefix cache held.
+        loads: models that requests had loaded so far, each time counted.
 
     """
 
@@ -31,3 +32,4 @@ class Figures:
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    loads: int = 0

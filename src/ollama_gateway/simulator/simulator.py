@@ -48,11 +48,11 @@ class Simulator:
         models: the hosted models.
         version: the version it reports.
         keep_alive: seconds a model stays loaded by default.
-        is_recording: keep the requests seen; a server that runs for days does not.
+        is_recording: keep the requests seen.
         registry: models that can be pulled, beside the hosted ones.
         wall_clock: dates models that are pulled, copied or created.
         shows_figures: answer `GET /simulator/figures`, which no real Ollama has.
-        limits: how many requests it accepts at once.
+        limits: how much it can do at once.
 
     Attributes:
         seen: the requests so far, oldest first, recorded as soon as their head was read.
@@ -113,12 +113,8 @@ class Simulator:
             self._library.prompt_tokens,
             self._library.completion_tokens,
             self._library.cached_tokens,
+            self._library.runners.loads,
         )
-
-    @property
-    def loads(self) -> int:
-        """How often a request had a model loaded so far."""
-        return self._library.runners.loads
 
     @property
     def loaded(self) -> dict[str, float]:
@@ -229,8 +225,7 @@ class Simulator:
             OSError: the address is not available.
 
         """
-        listener = await anyio.create_tcp_listener(local_host=host, local_port=port)
-        async with listener:
+        async with await anyio.create_tcp_listener(local_host=host, local_port=port) as listener:
             bound: int = listener.extra(SocketAttribute.local_port)  # noqa: S610 - no Django
             task_status.started(bound)
             await listener.serve(partial(self.serve_stream, recovers=recovers))
