@@ -61,7 +61,7 @@ async def test_an_answer_on_v1_is_followed_by_a_touch(
         simulator = scenario.simulators["a"]
         left, loads = simulator.loaded["m1:latest"] - trio.current_time(), simulator.figures.loads
 
-        text = {"input": []} if path == "/v1/embeddings" else {}
+        text: dict[str, Any] = {"input": []} if path == "/v1/embeddings" else {}
         route = "/api/embed" if text else "/api/generate"
         assert touches(scenario) == [(route, {"model": "m1:latest", **text, "keep_alive": "1800s"})]
     assert (reply.status, loads) == (200, 1)

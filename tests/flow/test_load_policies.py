@@ -10,8 +10,10 @@ import pytest
 import trio
 import trio.testing
 
+from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.simulator import Model, Script, Simulator
 from tests.flow.dialects import SAY_HI, SSE
+from tests.flow.limited import limited
 from tests.support.scenario import Reply, Scenario, open_scenario
 
 Clock = trio.testing.MockClock
@@ -211,6 +213,19 @@ async def test_options_that_ollama_refuses_get_its_own_error(
     assert reply.status in {400, 500}
     assert "option" in reply.document["error"]
     assert sent["options"] == options
+
+
+async def test_a_bounded_answer_and_a_context_share_the_options(autojump_clock: Clock) -> None:
+    """The bound that a budget sets and the loaded context are written into one object."""
+    async with limited(KeyLimits(tokens_per_day=100_000), {"a": machine()}) as key:
+        load = {"model": "m1", "options": {"num_ctx": 8192}}
+        await key.ask("/api/generate", load)
+        await key.scenario.poll()
+        await key.ask("/api/generate", {"model": "m1", "prompt": "hi"})
+        sent = json.loads(key.seen().body)
+
+    assert sent["options"].keys() == {"num_ctx", "num_predict"}
+    assert sent["options"]["num_ctx"] == 8192
 
 
 async def test_a_large_body_is_changed_in_place(autojump_clock: Clock) -> None:

@@ -30,8 +30,8 @@ MODELS: Final = tuple(
 )
 MEMORY: Final = 48 * GB
 """Of each machine, for models of 102 GB in all."""
-HOURS: Final = 8
-MEAN_PAUSE: Final = 60.0
+HOURS: Final = 6
+MEAN_PAUSE: Final = 100.0
 """Seconds between two requests."""
 CLIENTS: Final[tuple[Mapping[str, Any], ...]] = (
     {},
@@ -89,7 +89,7 @@ async def day(policy: str) -> Day:
     names = ("NUM_CTX", "LOAD_OPTIONS", "KEEP_ALIVE")
     rules = zip(names, POLICIES[policy], strict=True)
     settings = {f"GATEWAY_MODELS_DEFAULTS_{name}": rule for name, rule in rules}
-    settings |= {"GATEWAY_DISCOVERY_INTERVAL": "30s"}
+    settings |= {"GATEWAY_DISCOVERY_INTERVAL": "2m"}
     limits = Limits(parallel=4, memory=MEMORY, context=4096)
     machines = {name: Simulator(MODELS, limits=limits, is_recording=False) for name in ("a", "b")}
     async with (
@@ -110,6 +110,5 @@ async def test_policies_spare_loads(autojump_clock: Clock) -> None:
     """The loaded context spares loads, and so does leaving out the other options."""
     client, loaded, strip = [await day(policy) for policy in POLICIES]
 
-    assert client.loads > 2 * loaded.loads
-    assert loaded.loads > strip.loads
+    assert client.loads > loaded.loads > 1.5 * strip.loads
     assert client.waited > loaded.waited > strip.waited

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import anyio
@@ -16,9 +18,15 @@ Clock = trio.testing.MockClock
 GB = 10**9
 
 
-async def chat(simulator: Simulator, model: str = "m1", **options: object) -> None:
+async def chat(
+    simulator: Simulator, model: str = "m1", options: Mapping[str, object] = MappingProxyType({})
+) -> None:
     """Have a model answer once, with these options."""
-    body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "options": options}
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": "hi"}],
+        "options": dict(options),
+    }
     async with memory_server(simulator) as connect:
         reply = await ask(await connect(), "POST", "/api/chat", body)
     assert reply.status == 200
@@ -36,7 +44,7 @@ async def test_other_options_load_a_model_anew(autojump_clock: Clock) -> None:
     simulator = Simulator([Model("m1")])
     loads = []
     for options in ({}, {"top_k": 1}, {"num_ctx": 4096}, {"num_ctx": 4096}, {"num_gpu": 0}, {}):
-        await chat(simulator, **options)
+        await chat(simulator, options=options)
         loads.append(simulator.figures.loads)
 
     assert loads == [1, 1, 2, 2, 3, 4]
@@ -51,7 +59,7 @@ async def test_the_effective_context_is_listed(
 ) -> None:
     """It is the server's default or the one asked for, within what the model can have."""
     simulator = Simulator([Model("m1")], limits=Limits(context=2048))
-    await chat(simulator, **options)
+    await chat(simulator, options=options)
 
     assert await contexts(simulator) == {"m1:latest": context}
 
@@ -62,7 +70,7 @@ async def test_a_load_waits_for_the_requests_of_the_runner(autojump_clock: Clock
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(chat, simulator)
         await anyio.sleep(2)
-        await chat(simulator, num_ctx=4096)
+        await chat(simulator, options={"num_ctx": 4096})
 
     assert (anyio.current_time(), simulator.figures.loads) == (22, 2)
 

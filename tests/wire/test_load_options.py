@@ -83,6 +83,29 @@ def test_nothing_to_change_changes_nothing(body: bytes) -> None:
     assert LoadChange().applied(body) is body
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b'{"a":{"}":1}} \n', b'{"a":{"}":1},"options":{"num_ctx":8192}} \n'),
+        (b'{"options":{"num_predict":1}}', b'{"options":{"num_predict":1,"num_ctx":8192}}'),
+        (b'{"a":"\\"options\\""}', b'{"a":"\\"options\\"","options":{"num_ctx":8192}}'),
+    ],
+)
+def test_options_are_added_where_the_client_has_none(before: bytes, after: bytes) -> None:
+    """They go to the end, or to those that the gateway has added before to bound the answer."""
+    change = LoadChange(num_ctx=8192, has_options=False)
+
+    assert change.applied(before) == after
+
+
+@pytest.mark.parametrize("name", ["options", "OPTIONS", "option\u017f"])
+@pytest.mark.parametrize("value", [None, {}])
+def test_options_are_found_in_every_spelling(name: str, value: object) -> None:
+    """Even a null counts as there."""
+    assert asked_load({name: value}).has_options
+    assert not asked_load({"option": value}).has_options
+
+
 def test_a_stay_that_is_taken_out_is_null() -> None:
     """Ollama takes a null for no `keep_alive` at all."""
     applied = LoadChange(keep_alive=0.0).applied(b'{"keep_alive":0}')

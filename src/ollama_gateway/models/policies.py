@@ -106,6 +106,7 @@ class LoadPolicy:
             dropped=asked.present if self.strips_options else (),
             num_ctx=None if context == asked.num_ctx else context,
             keep_alive=self.stay(asked.keep_alive),
+            has_options=asked.has_options,
         )
 
     def stay(self, asked: float | None) -> float | None:

@@ -12,11 +12,17 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.wire.body import lookup
+from ollama_gateway.wire.body import go_fold, lookup
 from ollama_gateway.wire.keep_alive import FIELD as KEEP_ALIVE
 from ollama_gateway.wire.keep_alive import keep_alive_of, keep_alive_text
 from ollama_gateway.wire.large import RequestBody
-from ollama_gateway.wire.splicing import with_change, with_member, with_value, without_members
+from ollama_gateway.wire.splicing import (
+    with_change,
+    with_member,
+    with_new_field,
+    with_value,
+    without_members,
+)
 
 LoadOptions = tuple[tuple[str, float], ...]
 """The options that a request sets, by name; () leaves all to the server's defaults."""
@@ -24,6 +30,7 @@ LoadOptions = tuple[tuple[str, float], ...]
 OPTIONS: Final = "options"
 NUM_CTX: Final = "num_ctx"
 SHIFT: Final = "shift"
+_QUOTED: Final = b'"options"'
 RELOADING: Final = (
     NUM_CTX,
     "num_batch",
@@ -54,6 +61,8 @@ class AskedLoad:
     """The context in tokens; None if it leaves that to the server."""
     keep_alive: float | None = None
     """Seconds that the model shall stay loaded, infinite for ever; None if it does not say."""
+    has_options: bool = attrs.field(default=True, eq=False)
+    """Whether the client's body has the field `options`, even if null."""
     is_readable: bool = True
     """Whether Ollama reads its options and does not refuse them."""
 
@@ -72,6 +81,7 @@ def asked_load(document: dict[str, object]) -> AskedLoad:
         present=tuple([name for name in named if name != NUM_CTX]),
         num_ctx=math.floor(context) if is_number else None,  # type: ignore[arg-type]  # a number
         keep_alive=keep_alive_of(document),
+        has_options=options is not None or OPTIONS in map(go_fold, document),
         is_readable=isinstance(options, dict | None) and (context is None or is_number),
     )
 
@@ -86,6 +96,8 @@ class LoadChange:
     """The context that is written; None leaves the client's."""
     keep_alive: float | None = None
     """Seconds that are written; 0 takes the client's out, None leaves it."""
+    has_options: bool = attrs.field(default=True, eq=False)
+    """Whether the client's body has `options`; where it has none, it need not be read again."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,7 +109,11 @@ class LoadChange:
     def applied(self, body: RequestBody) -> RequestBody:
         """Return the changed body; all other bytes stay as they are."""
         if self.num_ctx is not None or set(self.dropped) - {SHIFT}:
-            body = with_change(body, OPTIONS, self._options)
+            # The gateway itself may have added some, to bound the answer.
+            if isinstance(body, bytes) and not self.has_options and _QUOTED not in body:
+                body = with_new_field(body, OPTIONS, self._options("null"))
+            else:
+                body = with_change(body, OPTIONS, self._options)
         if SHIFT in self.dropped:
             body = with_value(body, (SHIFT,), "null")
         if self.keep_alive is not None:

@@ -82,6 +82,15 @@ def with_change(body: RequestBody, name: str, change: Change, *, reads: bool = T
     return body.edited(edits or [(end, end, f'{comma}"{name}":{change("null")}'.encode())])
 
 
+def with_new_field(body: bytes, name: str, value: str) -> bytes:
+    """Return a body with a further field as its last, without reading it.
+
+    The body must have another field, and none of this name in any spelling.
+    """
+    end = body.rindex(b"}")
+    return b"%b,%b:%b%b" % (body[:end], f'"{name}"'.encode(), value.encode(), body[end:])
+
+
 def with_member(text: str, key: str, value: str) -> str:
     """Return the text of an object, or null, with `value` under a key, spelt exactly so."""
     return _inner(text, "", (key,), value, str)
