@@ -112,7 +112,7 @@ async def test_a_request_that_can_name_its_stay_needs_none(autojump_clock: Clock
 
 
 async def test_an_answer_that_fails_is_followed_by_none(autojump_clock: Clock) -> None:
-    """Only what was answered to its end prolongs a stay."""
+    """Only a request that was answered to its end prolongs a stay."""
     async with touching() as scenario:
         for script in (Script(status=500), Script(cut_after=1)):
             scenario.simulators["a"].script(script)

@@ -9,6 +9,7 @@ import pytest
 from dotenv import dotenv_values
 
 from ollama_gateway.settings import BackendSettings, Settings, load
+from ollama_gateway.settings.load_rules import ModelSettings
 from ollama_gateway.settings.model import SECTIONS, fields_of
 from ollama_gateway.settings.tables import OTHER_VARIABLES, VARIABLES
 from tests.settings.conftest import Load
@@ -19,7 +20,7 @@ PAGES = sorted(page for page in DOCS.parent.rglob("*.md") if "```toml" in page.r
 EXAMPLE = (DOCS / ".env.example").read_text(encoding="utf-8")
 # The example with every variable uncommented.
 UNCOMMENTED = re.sub(r"^# (?=[A-Z_]+=)", "", EXAMPLE, flags=re.MULTILINE)
-TABLES = {**SECTIONS, "backends[]": BackendSettings}
+TABLES = {**SECTIONS, "backends[]": BackendSettings, "models[]": ModelSettings}
 PATHS = [f"{name}.{field.name}" for name, cls in TABLES.items() for field in fields_of(cls)]
 
 
@@ -45,7 +46,8 @@ def test_the_example_of_the_page_is_the_defaults(loaded: Load) -> None:
     """The example loads, holds every setting, and changes none."""
     (toml,) = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
     found = loaded(toml, {"GPU1_TOKEN": "t"})
-    assert found.settings == Settings(backends=found.settings.backends)
+    given = found.settings
+    assert given == Settings(backends=given.backends, models=given.models)
     assert set(found.origins.values()) == {"file"}
     assert found.warnings == ()
 
