@@ -35,7 +35,7 @@ FIELDS = (
     *("request_id", "started_at", "key_id", "key_name", "end_user", "client", "endpoint"),
     *("dialect", "model", "backend", "outcome", "reason", "status", "prompt_tokens"),
     *("cached_tokens", "completion_tokens", "tokens_source", "spender", "ttft_ms", "duration_ms"),
-    *("bytes_in", "bytes_out", "attempts"),
+    *("bytes_in", "bytes_out", "changed", "attempts"),
 )
 
 

@@ -18,7 +18,7 @@ WHOLE = (
     '"dialect":"ollama","model":"m1:latest","backend":"b","outcome":"timed_out",'
     '"reason":"idle_timeout","status":504,"prompt_tokens":3,"cached_tokens":2,'
     '"completion_tokens":4,"tokens_source":"reported","spender":"s","ttft_ms":250.0,"duration_ms":1234.6,"bytes_in":5,'
-    '"bytes_out":6,"attempts":[{"backend":"a","started_ms":1.0,"hedge":false,'
+    '"bytes_out":6,"changed":"num_ctx","attempts":[{"backend":"a","started_ms":1.0,"hedge":false,'
     '"first_chunk_ms":null,"reason":"status_500"},{"backend":"b","started_ms":4.0,"hedge":true,'
     '"first_chunk_ms":250.0,"reason":null}]}'
 )
@@ -27,7 +27,8 @@ KILLED = (
     '"key_name":"name","end_user":null,"client":"192.0.2.7","endpoint":"/api/chat",'
     '"dialect":"ollama","model":"m1:latest","backend":null,"outcome":"killed","reason":"killed",'
     '"status":200,"prompt_tokens":7,"cached_tokens":null,"completion_tokens":5,'
-    '"tokens_source":"counted","spender":null,"ttft_ms":null,"duration_ms":0.0,"bytes_in":0,"bytes_out":0,"attempts":[]}'
+    '"tokens_source":"counted","spender":null,"ttft_ms":null,"duration_ms":0.0,"bytes_in":0,"bytes_out":0,'
+    '"changed":null,"attempts":[]}'
 )
 
 
@@ -50,6 +51,7 @@ def whole() -> AuditRecord:
         duration=1.23456,
         bytes_in=5,
         bytes_out=6,
+        changed="num_ctx",
         attempts=[
             Attempt("a", 0.001, reason=reason_of(500)),
             Attempt("b", 0.004, is_hedge=True, first_chunk=0.25),

@@ -57,8 +57,10 @@ async def unload_at_once(races: Sequence[Race]) -> None:
 
 def unloaded_answer(call: ModelCall) -> bytes:
     """Return Ollama's answer to such a request (server/routes.go)."""
-    answer = {"model": call.requested_name, **call.endpoint.wordless}
+    answer: dict[str, object] = {"model": call.requested_name}
     if call.endpoint.inputs is None:
-        made = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        answer |= {"created_at": made, "done": True, "done_reason": "unload"}
+        answer["created_at"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    answer |= call.endpoint.wordless
+    if call.endpoint.inputs is None:
+        answer |= {"done": True, "done_reason": "unload"}
     return json.dumps(answer, separators=(",", ":")).encode()
