@@ -57,7 +57,7 @@ MOST = {
     "health --ready --json": 40,
     "--version": 10,
     "--help": 10,
-    "explain m": 50,
+    "explain m": 55,
     "config check": 50,
     "backends list": 55,
     "keys list": 70,

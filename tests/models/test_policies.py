@@ -7,15 +7,8 @@ from typing import Final
 
 import pytest
 
-from ollama_gateway.models.policies import (
-    ASSUMED_CONTEXT,
-    UNCHANGED,
-    ContextRule,
-    LoadPolicies,
-    LoadPolicy,
-    ModelRules,
-    StayRule,
-)
+from ollama_gateway.models.policies import UNCHANGED, LoadPolicies, LoadPolicy, ModelRules
+from ollama_gateway.models.rules import ASSUMED_CONTEXT, ContextRule, StayRule
 from ollama_gateway.wire.load_options import AskedLoad, LoadChange
 from ollama_gateway.wire.names import ModelName
 

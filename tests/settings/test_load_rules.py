@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ollama_gateway.models.policies import ContextRule, StayRule
+from ollama_gateway.models.rules import ContextRule, StayRule
 from ollama_gateway.settings import SettingsError
 from ollama_gateway.settings.load_rules import (
     ModelSettings,

@@ -8,7 +8,8 @@ import attrs
 
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.flow.endpoints import Endpoint
-from ollama_gateway.models.policies import UNCHANGED, ContextRule, LoadPolicy, StayRule
+from ollama_gateway.models.policies import UNCHANGED, LoadPolicy
+from ollama_gateway.models.rules import CLIENT_CONTEXT, CLIENT_STAY
 from ollama_gateway.wire.bounds import Measure
 from ollama_gateway.wire.counting import BYTES_PER_TOKEN
 from ollama_gateway.wire.load_options import AskedLoad, LoadChange, LoadOptions, asked_load
@@ -46,7 +47,7 @@ class LoadRequest:
         """Return what a body asks for, on a route for inference or embeddings."""
         asked = asked_load(document)
         if not endpoint.takes_load_options:
-            left = attrs.evolve(policy, num_ctx=ContextRule(), keep_alive=StayRule())
+            left = attrs.evolve(policy, num_ctx=CLIENT_CONTEXT, keep_alive=CLIENT_STAY)
             unnamed = attrs.evolve(asked, num_ctx=None, keep_alive=None)
             return cls(unnamed, left, touch=policy.touch)
         if not (only_loads and asked.keep_alive == 0):

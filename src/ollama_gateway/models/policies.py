@@ -10,88 +10,33 @@ A policy says what to change in one request for one machine; `wire/load_options.
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 import attrs
 
+from ollama_gateway.models.rules import (
+    CLIENT_CONTEXT,
+    CLIENT_STAY,
+    HOUR,
+    LOADED,
+    ContextRule,
+    StayRule,
+)
 from ollama_gateway.wire.load_options import AskedLoad, LoadChange, LoadOptions
 from ollama_gateway.wire.names import ModelName, matches
 
-LEAST_CONTEXT: Final = 4096
-"""Tokens of the smallest context with which a request may have a model loaded where the context
-that is loaded decides: others who name none would get it too."""
-ASSUMED_CONTEXT: Final = 128 * 1024
-"""Tokens of the largest context of a model whose own is not known (Ollama before 0.30)."""
 LEAST_STAY: Final = 60.0
 """Seconds; a shorter stay would unload the model under others."""
-
-
-@attrs.frozen
-class ContextRule:
-    """A rule for `num_ctx`."""
-
-    kind: Literal["client", "loaded", "exactly", "max"] = "client"
-    tokens: int = 0
-    """The tokens of `exactly` and `max`."""
-
-    def choose(
-        self, asked: int | None, estimate: int, loaded: int | None, longest: int | None
-    ) -> int | None:
-        """Return the context to ask for; None leaves the request as it is.
-
-        Args:
-            asked: the client's `num_ctx`.
-            estimate: about as many tokens does it need that names none.
-            loaded: the context with which the machine has the model loaded; None if not known.
-            longest: the model's own context; None if not known.
-
-        """
-        if self.kind == "exactly":
-            return self.tokens
-        if self.kind == "max":
-            return self.tokens if asked is not None and asked > self.tokens else None
-        if self.kind == "client":
-            return None
-        if asked is None:
-            return loaded if loaded is not None and estimate <= loaded else None
-        longest = longest or ASSUMED_CONTEXT
-        if loaded is not None and min(asked, longest) <= loaded:
-            return loaded
-        return min(max(asked, LEAST_CONTEXT), longest)
-
-
-@attrs.frozen
-class StayRule:
-    """A rule for `keep_alive`."""
-
-    kind: Literal["client", "exactly", "min", "max"] = "client"
-    seconds: float = 0.0
-    """The seconds of all kinds but `client`."""
-
-    def choose(self, asked: float | None) -> float | None:
-        """Return the stay to ask for, in seconds; None leaves the request as it is.
-
-        Args:
-            asked: the client's `keep_alive`, infinite for ever; None without one.
-
-        """
-        if self.kind == "exactly":
-            return self.seconds
-        if self.kind == "min":
-            return self.seconds if asked is None or asked < self.seconds else None
-        if self.kind == "max":
-            return self.seconds if asked is not None and asked > self.seconds else None
-        return None
 
 
 @attrs.frozen
 class LoadPolicy:
     """The rules for one request. By default nothing is changed."""
 
-    num_ctx: ContextRule = ContextRule()
+    num_ctx: ContextRule = CLIENT_CONTEXT
     strips_options: bool = False
     """Whether the load options other than `num_ctx` are taken out."""
-    keep_alive: StayRule = StayRule()
+    keep_alive: StayRule = CLIENT_STAY
     may_unload: bool = True
     """Whether a request may shorten the model's stay to less than `LEAST_STAY`."""
 
@@ -146,8 +91,6 @@ class ModelRules:
     keep_alive: StayRule | None = None
 
 
-LOADED: Final = ContextRule("loaded")
-HOUR: Final = StayRule("max", 3600.0)
 PROTECTING: Final = ModelRules(LOADED, strips_options=True, keep_alive=HOUR)
 """The defaults for keys without the right `manage`."""
 
@@ -171,10 +114,10 @@ class LoadPolicies:
             return UNCHANGED
         found = next((rules for pattern, rules in self.rules if matches(pattern, model)), None)
         own, other = found or ModelRules(), ModelRules() if may_manage else self.defaults
-        stay = own.keep_alive or other.keep_alive or StayRule()
+        stay = own.keep_alive or other.keep_alive or CLIENT_STAY
         strips = own.strips_options if own.strips_options is not None else other.strips_options
         return LoadPolicy(
-            num_ctx=own.num_ctx or other.num_ctx or ContextRule(),
+            num_ctx=own.num_ctx or other.num_ctx or CLIENT_CONTEXT,
             strips_options=bool(strips),
             keep_alive=stay,
             may_unload=may_manage or stay.kind == "client",

@@ -11,7 +11,14 @@ from typing import Annotated, Final
 import attrs
 
 from ollama_gateway.errors import BadRequest
-from ollama_gateway.models.policies import HOUR, LOADED, ContextRule, StayRule
+from ollama_gateway.models.rules import (
+    CLIENT_CONTEXT,
+    CLIENT_STAY,
+    HOUR,
+    LOADED,
+    ContextRule,
+    StayRule,
+)
 from ollama_gateway.settings import units
 from ollama_gateway.settings.units import Codec
 from ollama_gateway.wire.names import MAX_PATTERN, ModelName
@@ -37,9 +44,9 @@ def model_pattern(value: object) -> str:
 def context_rule(value: object) -> ContextRule:
     """Read a rule for `num_ctx`: `client`, `loaded`, tokens, or `max` and tokens."""
     if value == "client":
-        return ContextRule("client")
+        return CLIENT_CONTEXT
     if value == "loaded":
-        return ContextRule("loaded")
+        return LOADED
     word, _, bound = value.partition(" ") if isinstance(value, str) else ("", "", "")
     tokens = units.number_from_text(bound) if word == "max" else value
     if isinstance(tokens, int) and not isinstance(tokens, bool) and 0 < tokens <= MAX_CONTEXT:
@@ -58,7 +65,7 @@ def show_context_rule(rule: ContextRule | None) -> object:
 def stay_rule(value: object) -> StayRule:
     """Read a rule for `keep_alive`: `client`, a duration, or `min` or `max` and a duration."""
     if value == "client":
-        return StayRule("client")
+        return CLIENT_STAY
     word, _, bound = value.partition(" ") if isinstance(value, str) else ("", "", "")
     kind: Final = {"min": "min", "max": "max"}.get(word)
     try:
