@@ -12,6 +12,7 @@ import trio.testing
 
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.simulator import Model, Script, Simulator
+from ollama_gateway.simulator.runners import Limits
 from tests.flow.dialects import SAY_HI, SSE
 from tests.flow.limited import limited
 from tests.support.scenario import Reply, Scenario, open_scenario
@@ -157,9 +158,9 @@ async def test_a_request_without_a_context_stays_so_if_it_may_not_fit(
     async with open_scenario({"a": machine()}) as scenario:
         await ask(scenario, "/api/generate", {"model": "m1", "options": {"num_ctx": 4096}})
         await scenario.poll()
-        _, long = await ask(scenario, "/api/generate", {"model": "m1", "prompt": "word " * 4000})
         body = {"model": "m1", "prompt": "what?", "images": ["aGk=" * 20_000]}
         _, picture = await ask(scenario, "/api/generate", body)
+        _, long = await ask(scenario, "/api/generate", {"model": "m1", "prompt": "word " * 4000})
 
     assert "options" not in long
     assert picture["options"] == {"num_ctx": 4096}
@@ -180,6 +181,46 @@ async def test_a_context_that_is_being_loaded_counts(autojump_clock: Clock) -> N
 
     assert [body["options"]["num_ctx"] for body in sent] == [16_384] * 3
     assert loads == 1
+
+
+async def test_a_load_counts_before_the_next_poll(autojump_clock: Clock) -> None:
+    """A context that has just grown is not made smaller by the next request."""
+    async with open_scenario({"a": machine()}) as scenario:
+        await ask(scenario, "/api/generate", {"model": "m1", "options": {"num_ctx": 8192}})
+        await scenario.poll()
+        contexts = []
+        for context in (16_384, 4096, 10**9, 4096):
+            body = {"model": "m1", "prompt": "hi", "options": {"num_ctx": context}}
+            _, sent = await ask(scenario, "/api/generate", body)
+            contexts.append(sent["options"]["num_ctx"])
+
+        assert contexts == [16_384, 16_384, LONGEST, LONGEST]
+        assert scenario.simulators["a"].figures.loads == 3
+
+
+@pytest.mark.parametrize("default", [4096, 16_384])
+async def test_a_native_request_gets_the_context_that_v1_has_loaded(
+    autojump_clock: Clock, default: int
+) -> None:
+    """After an answer on `/v1` the machine is asked at once what it has loaded now."""
+    simulator = Simulator([Model("m1", context_length=LONGEST)], limits=Limits(context=default))
+    body = {"model": "m1", "prompt": "hi", "options": {"num_ctx": 8192}}
+    async with (
+        open_scenario({"a": simulator}) as scenario,
+        trio.open_nursery() as nursery,
+    ):
+        (backend,) = scenario.gateway.backends.all
+        nursery.start_soon(scenario.gateway.discovery.watch_running, backend)
+        sent = []
+        for _ in range(3):
+            sent.append((await ask(scenario, "/api/generate", body))[1]["options"]["num_ctx"])
+            await trio.sleep(5)
+            await scenario.ask(V1[0][0], V1[0][1])
+            await trio.sleep(5)
+        nursery.cancel_scope.cancel()
+
+    assert sent == [8192, *[max(default, 8192)] * 2]
+    assert simulator.figures.loads == (2 if default > 8192 else 6)
 
 
 async def test_every_attempt_gets_the_context_of_its_own_machine(autojump_clock: Clock) -> None:

@@ -186,6 +186,21 @@ class Backend:
         if tokens is not None and tokens > 0:
             self.replica_of(model).context = min(tokens, self.context(model) or tokens)
 
+    def answered_with(self, model: ModelName, tokens: int | None) -> None:
+        """Note the context of a request that was answered; None if it asked for none.
+
+        If the request before it had another one, Ollama may have loaded the model anew, so it is
+        asked what is loaded now; until it answers, the context that was asked for counts.
+        """
+        weights, replica = self.weights_of(model), self.replica_of(model)
+        before, replica.last_context = replica.last_context, tokens
+        if tokens == before or (tokens and tokens == self.contexts.get(weights)):
+            return
+        self.contexts.pop(weights, None)
+        if tokens is not None and tokens > 0:
+            self.contexts[weights] = min(tokens, self.context(model) or tokens)
+        self.load_changed.set()
+
     def is_loading_another(self, weights: str) -> bool:
         """Return True if Ollama loads other weights than these now."""
         others = (one for key, one in self.replicas.items() if key != weights)

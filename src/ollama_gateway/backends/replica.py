@@ -41,6 +41,8 @@ class Replica:
     """When the attempt began for which Ollama loads them; None if there is none."""
     context: int | None = attrs.field(default=None, init=False)
     """The context in tokens that the last of its running attempts asked for; None if none did."""
+    last_context: int | None = attrs.field(default=0, init=False)
+    """The context of the last request that was answered, None for the server's own; 0 at first."""
     has_timed_load: bool = attrs.field(default=False, init=False)
     """Whether `load_seconds` was measured."""
     load_seconds: float = attrs.field(default=ASSUMED_SECONDS, init=False)

@@ -107,8 +107,9 @@ async def try_backend(slot: Slot, call: ModelCall, key_id: str, budget: AnswerBu
 async def _ask(slot: Slot, call: ModelCall, key_id: str, memory: AnswerMemory) -> GoodAnswer:
     backend = slot.backend
     change = call.load_change(backend)
+    context = change.num_ctx or call.load.asked.num_ctx
     if not slot.is_slotless:
-        backend.note_context(call.model, change.num_ctx or call.load.asked.num_ctx)
+        backend.note_context(call.model, context)
     body = call.body_for(backend, change)
     message = backend.outgoing.message(call.endpoint.method, call.path, call.headers, body)
     try:
@@ -121,6 +122,8 @@ async def _ask(slot: Slot, call: ModelCall, key_id: str, memory: AnswerMemory) -
     try:
         answer = await _first_chunk(slot, call, incoming, memory)
         answer.changed = call.changed(change)
+        if not slot.is_slotless:
+            backend.answered_with(call.model, context)
     except BaseException:
         memory.give_back()
         await incoming.aclose()
