@@ -36,9 +36,8 @@ async def touching(
         open_scenario(given, settings=settings) as scenario,
         trio.open_nursery() as nursery,
     ):
-        for name, watch in scenario.gateway.watchers.items():
-            if name.startswith("touches:"):
-                nursery.start_soon(watch)
+        for backend in scenario.gateway.backends.all:
+            nursery.start_soon(scenario.gateway.parts.touches.watch, backend)
         yield scenario
         nursery.cancel_scope.cancel()
 

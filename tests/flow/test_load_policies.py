@@ -210,7 +210,7 @@ async def test_a_native_request_gets_the_context_that_v1_has_loaded(
         trio.open_nursery() as nursery,
     ):
         (backend,) = scenario.gateway.backends.all
-        nursery.start_soon(scenario.gateway.discovery.watch_running, backend)
+        nursery.start_soon(scenario.gateway.parts.discovery.watch_running, backend)
         sent = []
         for _ in range(3):
             sent.append((await ask(scenario, "/api/generate", body))[1]["options"]["num_ctx"])

@@ -190,7 +190,7 @@ class Backend:
         """Note the context of a request that was answered; None if it asked for none.
 
         If the request before it had another one, Ollama may have loaded the model anew, so it is
-        asked what is loaded now; until it answers, the context that was asked for counts.
+        polled at once; until it answers, the context that was asked for counts.
         """
         weights, replica = self.weights_of(model), self.replica_of(model)
         before, replica.last_context = replica.last_context, tokens

@@ -10,7 +10,6 @@ from typing import Annotated, Final
 
 import attrs
 
-from ollama_gateway.errors import BadRequest
 from ollama_gateway.models.rules import (
     CLIENT_CONTEXT,
     CLIENT_STAY,
@@ -21,7 +20,6 @@ from ollama_gateway.models.rules import (
 )
 from ollama_gateway.settings import units
 from ollama_gateway.settings.units import Codec
-from ollama_gateway.wire.names import MAX_PATTERN, ModelName
 
 MAX_CONTEXT: Final = 2**31 - 1
 """Tokens; more does not fit where Ollama keeps them."""
@@ -29,6 +27,9 @@ MAX_CONTEXT: Final = 2**31 - 1
 
 def model_pattern(value: object) -> str:
     """Read a model's name, or a pattern with wildcards as keys have them."""
+    from ollama_gateway.errors import BadRequest  # noqa: PLC0415 - only where there are rules
+    from ollama_gateway.wire.names import MAX_PATTERN, ModelName  # noqa: PLC0415
+
     if isinstance(value, str) and 0 < len(value) <= MAX_PATTERN and value.isascii():
         if any(wildcard in value for wildcard in "*?[") and value.isprintable():
             return value
