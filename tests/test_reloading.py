@@ -9,8 +9,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from ollama_gateway.models.rules import StayRule
 from ollama_gateway.reloading import Notifying, watch_settings
 from ollama_gateway.server.reload_handlers import ReloadFailed
+from ollama_gateway.settings.load_rules import ModelSettings
 from ollama_gateway.simulator import Model, Script, Simulator
 from ollama_gateway.storage.batcher import in_place
 from ollama_gateway.wire.names import ModelName
@@ -133,6 +135,32 @@ async def test_fewer_models_of_a_backend(autojump_clock: MockClock) -> None:
         await gateway.reload(changed("a", models=("*",)))
         await trio.sleep(11)
         assert len(catalog.catalog.models) == 2
+
+
+async def test_rules_for_models(autojump_clock: MockClock) -> None:
+    """A rule that a reload brings holds for the next request, and each rule is a change."""
+    body = {"model": "m1", "prompt": "hi", "stream": False, "keep_alive": "2m"}
+
+    def ruled(*rules: ModelSettings) -> Change:
+        return lambda settings: attrs.evolve(settings, models=rules)
+
+    async with reloadable(given={"a": Simulator([SLOW])}) as gateway:
+        seen = []
+        longer, all_longer = (
+            ModelSettings("m1", keep_alive=StayRule("exactly", 1800)),
+            ModelSettings("*", keep_alive=StayRule("exactly", 1800)),
+        )
+        for rules in ((longer,), (all_longer, longer), ()):
+            paths = await gateway.reload(ruled(*rules))
+            reply = await gateway.scenario.ask("/api/generate", body)
+            seen.append((paths, reply.headers.get("x-gateway-changed")))
+            await trio.sleep(2)
+
+    assert seen == [
+        (["models[0]"], "keep_alive"),
+        (["models[0].match", "models[1]"], "num_ctx, keep_alive"),
+        (["models[0]", "models[1]"], "num_ctx"),
+    ]
 
 
 async def test_a_request_keeps_its_deadlines(autojump_clock: MockClock) -> None:

@@ -113,6 +113,8 @@ async def test_a_key_with_manage_unloads_everywhere(autojump_clock: Clock, path:
     assert "x-gateway-changed" not in reply.headers
     [record] = scenario.records
     assert sorted(attempt.backend for attempt in record.attempts) == ["b", "c"]
+    assert sorted(reply.headers["x-gateway-backend"].split(", ")) == ["b", "c"]
+    assert record.backend in {"b", "c"}
 
 
 async def test_a_model_that_no_machine_has_loaded_is_unloaded_once(autojump_clock: Clock) -> None:

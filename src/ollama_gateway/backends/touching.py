@@ -63,8 +63,7 @@ class _Due:
 class Touches:
     """Notes touches, and sends them from one task for each backend."""
 
-    _due: dict[str, _Due] = attrs.field(factory=dict, init=False)
-    """By the name of the backend."""
+    _due: dict[Backend, _Due] = attrs.field(factory=dict, init=False)
 
     def note(self, backend: Backend, touch: Touch) -> None:
         """Have a model touched that has just answered, unless it was less than a minute ago."""
@@ -78,18 +77,21 @@ class Touches:
         due.changed.set()
 
     async def watch(self, backend: Backend) -> None:
-        """Send the touches of one backend, without end."""
+        """Send the touches of one backend, until it is removed."""
         due = self._of(backend)
-        while True:
-            await due.changed.wait()
-            due.changed = anyio.Event()
-            while due.waiting:
-                weights, touch = due.waiting.popitem()
-                if not backend.is_loading_another(weights):
-                    await send_touch(backend, touch)
+        try:
+            while True:
+                await due.changed.wait()
+                due.changed = anyio.Event()
+                while due.waiting:
+                    weights, touch = due.waiting.popitem()
+                    if not backend.is_loading_another(weights):
+                        await send_touch(backend, touch)
+        finally:
+            del self._due[backend]
 
     def _of(self, backend: Backend) -> _Due:
-        return self._due.setdefault(backend.name, _Due())
+        return self._due.setdefault(backend, _Due())
 
 
 async def send_touch(backend: Backend, touch: Touch) -> None:

@@ -211,12 +211,14 @@ class Exchange:
             targets: Sequence[Backend | None] = loaded or [only]
             found = [self.candidates(principal, call, backend) for backend in targets]
             await unload_at_once([self.race(one, call, ask, record) for one in found])
+            record.backend = record.attempts[0].backend
         else:
             changed, record.reason = (KEEP_ALIVE,), Reason.UNLOAD_IGNORED
         record.status, record.changed = 200, ",".join(changed) or None
         self.limits.settle(lease)
         await self.ledger.finalize(record)
-        headers = JSON + lease.headers + self.exposed("", changed)
+        asked = ", ".join([attempt.backend for attempt in record.attempts])
+        headers = JSON + lease.headers + self.exposed(asked, changed)
         await ask.downstream.respond(200, headers, unloaded_answer(call))
 
     def _cost(self, call: ModelCall, quota: Quota) -> Cost:

@@ -45,6 +45,8 @@ def _facts(record: StoredRecord) -> Iterator[tuple[str, str]]:
     yield "end user", _shown(document["end_user"])
     yield "client", _shown(document["client"])
     yield "asked", f"{_shown(document['endpoint'])} ({_shown(document['dialect'])})"
+    if document["changed"]:
+        yield "changed", _shown(document["changed"].replace(",", ", "))
     yield "model", _shown(document["model"])
     yield "backend", _shown(document["backend"])
     yield "outcome", _outcome_in_words(document)
