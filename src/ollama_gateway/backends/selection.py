@@ -88,9 +88,16 @@ class Candidates:
         at backends that are failing too. Raises Unavailable if the wait or the line is too long.
         """
         now = clock.now()
-        self.prefer_until = min(self.prefer_until, now + self.queue_timeout - LEAST_REST)
+        self._bound_preference(now)
         taken = "wait" if self._is_behind(now) else self.take(bucket, now)
         return await self._wait(bucket, now) if taken == "wait" else taken
+
+    def _bound_preference(self, now: float) -> None:
+        """Prefer no backend in vain, and none for so long that the request would be rejected."""
+        backend = self.preferred
+        self.prefer_until = min(self.prefer_until, now + self.queue_timeout - LEAST_REST)
+        if backend and backend.health_of(self.route.model).backoff_until >= self.prefer_until:
+            self.preferred = None
 
     def hedge(self, may_pay: Callable[[Evaluation], bool]) -> Slot | HedgeSkipped:
         """Take a slot for a hedge, or return why there is none."""
@@ -125,8 +132,7 @@ class Candidates:
         if not self.route.can_go_to(backend):
             return []
         own = Evaluation.of(self.route, backend, 0, now)
-        is_in_time = own.health.backoff_until < self.prefer_until
-        return [own] if is_in_time and own.is_admitted else []
+        return [own] if own.is_admitted else []
 
     def _eligible(self, now: float) -> list[Evaluation]:
         if own := self._own(now):
