@@ -4,7 +4,8 @@ With `--records N` the cost of a long audit log is measured instead (`audit_size
 
 Each backend lists models of its own. The first table is the CPU time of a round of polls and the
 longest time for which another task waited meanwhile; the second is the time on the event loop of
-one request for the list of all models.
+one request for the list of all models. With `--waiting` the tables are those of the waiting line
+(`line.py`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from ollama_gateway.keys.key import Principal
 from ollama_gateway.server.encoded import EncodedLists
 from ollama_gateway.server.listings import Listings
 from ollama_gateway.settings import load
-from tests.bench import audit_size
+from tests.bench import audit_size, line
 from tests.bench.waiting import LongestWait
 
 Work = Callable[[], Awaitable[object]]
@@ -174,8 +175,13 @@ def main() -> None:
     parser.add_argument("--backends", type=int, default=50)
     parser.add_argument("--models", type=int, default=200, help="of each backend")
     parser.add_argument("--records", type=int, help="of an audit log, which is measured instead")
+    parser.add_argument("--waiting", type=int, help="measure a line of so many requests instead")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.waiting:
+        log_output.configure("error", "text")
+        anyio.run(line.measure, given.backends, given.waiting, backend="trio")
+        return
     if given.serve:
         asyncio.run(_serve(given.backends, given.models))
     if given.records:
