@@ -49,6 +49,7 @@ async def test_a_request_leaves_one_complete_record(autojump_clock: Clock) -> No
         "endpoint": "/api/chat",
         "dialect": "ollama",
         "model": "m1:latest",
+        "alias": None,
         "backend": "b",
         "outcome": "completed",
         "reason": None,

@@ -33,7 +33,7 @@ from tests.support.spoilt import GARBAGE
 
 FIELDS = (
     *("request_id", "started_at", "key_id", "key_name", "end_user", "client", "endpoint"),
-    *("dialect", "model", "backend", "outcome", "reason", "status", "prompt_tokens"),
+    *("dialect", "model", "alias", "backend", "outcome", "reason", "status", "prompt_tokens"),
     *("cached_tokens", "completion_tokens", "tokens_source", "spender", "ttft_ms", "duration_ms"),
     *("bytes_in", "bytes_out", "attempts"),
 )

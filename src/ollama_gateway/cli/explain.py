@@ -42,6 +42,7 @@ ForKeyOption = Annotated[
 
 _COLUMNS: Final = (
     Column("order", is_number=True),
+    Column("model"),
     Column("backend"),
     Column("priority", 4, is_number=True),
     Column("state"),
@@ -68,6 +69,7 @@ def explain(
     try:
         explained = _ask(server, model, key)
         rows = [_row(backend) for backend in _backends(explained)]
+        models = _models_of_alias(explained)
     except NoAnswer:
         exit_with(1, f"gatewayctl explain: no gateway answers on {server.admin_bind}")
     may_use = _may_use(explained)
@@ -78,6 +80,8 @@ def explain(
     else:
         if not may_use:
             say(f"key {shown(str(key))} may not use this model: 403", err=True)
+        if models:
+            say(f"{shown(model)} is an alias of {models}", err=True)
         print_table(_COLUMNS, rows, wide=wide)
     raise typer.Exit(0 if explained["candidates"] and may_use else 1)
 
@@ -106,6 +110,15 @@ def _backends(explained: dict[str, Any]) -> list[dict[str, Any]]:
     raise NoAnswer
 
 
+def _models_of_alias(explained: dict[str, Any]) -> str | None:
+    match explained.get("alias"):
+        case None:
+            return None
+        case {"models": [*models]}:
+            return ", ".join(printable(str(model)) for model in models)
+    raise NoAnswer
+
+
 def _may_use(explained: dict[str, Any]) -> bool:
     key = explained.get("key")
     return not isinstance(key, dict) or key.get("may_use") is True
@@ -130,8 +143,8 @@ def _row(backend: object) -> tuple[str, ...]:
             state = "down" if not up else "paused" if paused else loaded
             room = f"{busy} of {slots}" if slots else _learned(others) or str(busy)
             time = "-" if first is None else f"{first:,.0f} ms"
-            order = str(others.get("order", "-"))
-            return order, name, str(priority), state, room, breaker, time, why
+            order, model = str(others.get("order", "-")), str(others.get("model", "-"))
+            return order, model, name, str(priority), state, room, breaker, time, why
     raise NoAnswer
 
 

@@ -75,6 +75,9 @@ class AuditRecord:
     endpoint: str = attrs.field(metadata=stored(TEXT, is_column=True))
     dialect: str = attrs.field(metadata=stored(TEXT))
     model: str | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))
+    """The model that answered, or was tried last."""
+    alias: str | None = attrs.field(default=None, metadata=stored(TEXT))
+    """The name that the client asked for, if it was an alias."""
     backend: str | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))
     outcome: Outcome = attrs.field(default="completed", metadata=stored(TEXT, is_column=True))
     reason: AnyReason | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))

@@ -6,15 +6,30 @@ what would happen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.breaker import Breaker
 from ollama_gateway.backends.evaluation import Evaluation, RouteRequest, evaluate, in_order
+from ollama_gateway.wire.names import ModelName
 
 Facts = dict[str, Any]
+
+
+def explain_all(
+    models: Sequence[ModelName], key_id: str, backends: Backends, now: float
+) -> dict[str, list[Facts]]:
+    """Return the same for several models, of which the first one that can serve is asked."""
+    explained = [(m.short, explain(RouteRequest(m, key_id), backends, now)) for m in models]
+    found = {
+        part: [{"model": model, **fact} for model, parts in explained for fact in parts[part]]
+        for part in ("candidates", "passed_over")
+    }
+    for order, candidate in enumerate(found["candidates"], 1):
+        candidate["order"] = order
+    return found
 
 
 def explain(route: RouteRequest, backends: Backends, now: float) -> dict[str, list[Facts]]:
