@@ -40,9 +40,10 @@ ForKeyOption = Annotated[
     ),
 ]
 
+_MODEL: Final = Column("model")
+"""The first column, where several models may answer."""
 _COLUMNS: Final = (
     Column("order", is_number=True),
-    Column("model"),
     Column("backend"),
     Column("priority", 4, is_number=True),
     Column("state"),
@@ -68,8 +69,9 @@ def explain(
     server = settings.server
     try:
         explained = _ask(server, model, key)
-        rows = [_row(backend) for backend in _backends(explained)]
-        models = _models_of_alias(explained)
+        found = _backends(explained)
+        rows, models = [_row(backend) for backend in found], _models_of_alias(explained)
+        answering = [str(backend.get("model", "-")) for backend in found]
     except NoAnswer:
         exit_with(1, f"gatewayctl explain: no gateway answers on {server.admin_bind}")
     may_use = _may_use(explained)
@@ -82,7 +84,8 @@ def explain(
             say(f"key {shown(str(key))} may not use this model: 403", err=True)
         if models:
             say(f"{shown(model)} is an alias of {models}", err=True)
-        print_table(_COLUMNS, rows, wide=wide)
+            rows = [(name, *row) for name, row in zip(answering, rows, strict=True)]
+        print_table((_MODEL, *_COLUMNS) if models else _COLUMNS, rows, wide=wide)
     raise typer.Exit(0 if explained["candidates"] and may_use else 1)
 
 
@@ -143,8 +146,8 @@ def _row(backend: object) -> tuple[str, ...]:
             state = "down" if not up else "paused" if paused else loaded
             room = f"{busy} of {slots}" if slots else _learned(others) or str(busy)
             time = "-" if first is None else f"{first:,.0f} ms"
-            order, model = str(others.get("order", "-")), str(others.get("model", "-"))
-            return order, model, name, str(priority), state, room, breaker, time, why
+            order = str(others.get("order", "-"))
+            return order, name, str(priority), state, room, breaker, time, why
     raise NoAnswer
 
 
