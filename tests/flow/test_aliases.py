@@ -163,7 +163,7 @@ async def test_without_a_right_an_alias_is_unknown(autojump_clock: Clock, path: 
 
 
 async def test_a_pattern_does_not_tell_whether_a_model_exists(autojump_clock: Clock) -> None:
-    """A key that may not use a hosted model gets the alias, as if nobody hosted that name."""
+    """A key that may not use a hosted model gets the alias, as if no backend hosted that name."""
     async with open_scenario(simulators(), settings=aliases()) as scenario:
         _, key = scenario.store.create("narrow", (REAL,))
         hosted, other = [

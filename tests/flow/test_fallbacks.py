@@ -215,7 +215,7 @@ async def test_the_failure_of_one_model_is_not_blamed_when_another_answers(
 
 
 async def test_the_dearest_model_bounds_the_reservation(autojump_clock: Clock) -> None:
-    """A prompt with its own template may fill the largest context; what was used is charged."""
+    """A prompt with its own template may fill the largest context; the reservation is as large."""
     small, large = model("big:1", context=1000), model("mid:1", context=5000)
     body = {"model": "smart", "prompt": "x", "template": "t", "options": {"num_predict": 20}}
     async with open_scenario({"a": Simulator([small, large])}, settings=CHAIN) as scenario:

@@ -120,7 +120,7 @@ def test_a_wrong_alias_on_the_command_line_is_a_usage_error(
 
 
 def test_aliases_that_contradict_each_other_are_one_line(data_dir: Path) -> None:
-    """The store's rules are told as those of other values."""
+    """The store refuses them as it refuses other values."""
     result = failed("create", "ci", "--alias", "a=b", "--alias", "b=m1", code=2)
 
     assert "gatewayctl keys: the alias a b is an alias itself: name a model" in result

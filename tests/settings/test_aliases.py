@@ -8,7 +8,7 @@ import pytest
 
 from ollama_gateway.cli.config import shown_settings
 from ollama_gateway.models.aliases import Aliases, alias_of
-from ollama_gateway.settings.aliases import MAX_ALIASES
+from ollama_gateway.settings.alias_table import MAX_ALIASES
 from tests.settings.conftest import Load, Problems
 
 TOML = """
@@ -65,7 +65,7 @@ def test_the_environment_replaces_the_file(loaded: Load) -> None:
     ],
 )
 def test_a_mistake_is_one_line(problems: Problems, toml: str, problem: str) -> None:
-    """It names the alias and says what is wrong with it."""
+    """It names the alias and says its mistake."""
     (found,) = problems(toml)
 
     assert problem in found

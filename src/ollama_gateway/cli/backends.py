@@ -28,7 +28,7 @@ from ollama_gateway.cli.table import Column, Row
 from ollama_gateway.models.aliases import Aliases
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
-from ollama_gateway.settings.aliases import show_alias
+from ollama_gateway.settings.alias_table import show_alias
 from ollama_gateway.settings.units import MAX_INT64
 
 _PROBE_COLUMNS: Final = (

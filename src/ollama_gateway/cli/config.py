@@ -22,7 +22,7 @@ from ollama_gateway.cli.output import exit_with, print_json, print_table, say
 from ollama_gateway.cli.table import Column
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Loaded, Settings, SettingsError, load
-from ollama_gateway.settings.aliases import show_alias
+from ollama_gateway.settings.alias_table import show_alias
 from ollama_gateway.settings.changes import visible
 from ollama_gateway.settings.model import SECTIONS, fields_of
 

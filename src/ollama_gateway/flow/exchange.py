@@ -177,7 +177,8 @@ class Exchange:
         if measure is None:
             return Cost(call.model.key)
         costs = [Cost(m.key, measure, self.backends.context(m)) for m in call.models]
-        return max(costs, key=self.limits.bound) if len(costs) > 1 else costs[0]
+        bound = self.limits.prompts.bound
+        return max(costs, key=lambda cost: bound(cost.model, measure, cost.context))
 
     def exposed(self, call: ModelCall, backend: str) -> Headers:
         """Return headers that name the backend, and an alias's model, if clients may see them."""

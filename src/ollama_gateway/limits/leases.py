@@ -212,10 +212,6 @@ class Limiter:
         if quota.has_budget or not (lease.grant or quota.is_empty):
             await self._reserve(lease, self._reservation_request(lease, quota))
 
-    def bound(self, cost: Cost) -> int:
-        """Return the most tokens of a prompt; raises BadRequest if it has no bound."""
-        return self.prompts.bound(cost.model, cost.measure, cost.context) if cost.measure else 0
-
     def settle(self, lease: Lease) -> None:
         """Charge the tokens used and give the rest back; a second call does nothing."""
         if lease.is_settled or lease.grant is None:
@@ -259,7 +255,7 @@ class Limiter:
         if measure is None:
             return ReservationRequest(meter.request_id, meter.key_id, quota)
         passes = measure.passes
-        lease.prompt = passes * self.bound(cost)
+        lease.prompt = passes * self.prompts.bound(cost.model, measure, cost.context)
         asked = 0 if measure.inputs else measure.asked or self.default_output
         sizes = lease.prompt, passes * asked, passes * min(asked, MIN_OUTPUT)
         has_places = lease.grant is not None

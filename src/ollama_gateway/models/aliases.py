@@ -124,7 +124,7 @@ def alias_of(name: str, models: Iterable[str], *, on_full: bool = False) -> Alia
 
 
 def faults_of(aliases: Sequence[Alias]) -> Iterable[tuple[str, str]]:
-    """Yield what is wrong with aliases beside each other: the name of one, and half a sentence."""
+    """Yield each alias that contradicts another: its name, and the fault as half a sentence."""
     first: dict[str, Alias] = {}
     for alias in aliases:
         known = first.setdefault(alias.key, alias)

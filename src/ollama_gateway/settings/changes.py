@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from ollama_gateway.settings.aliases import show_alias
+from ollama_gateway.settings.alias_table import show_alias
 from ollama_gateway.settings.model import SECTIONS, BackendSettings, fields_of
 from ollama_gateway.settings.secret import SecretText
 from ollama_gateway.settings.tables import codec_of

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from ollama_gateway.settings import checks, files, holders, tables
-from ollama_gateway.settings.aliases import read_aliases
+from ollama_gateway.settings.alias_table import read_aliases
 from ollama_gateway.settings.hints import hints
 from ollama_gateway.settings.model import SECTIONS, BackendSettings, Settings, StorageSettings
 from ollama_gateway.settings.typed import Secrets, typed
