@@ -17,6 +17,7 @@ from tests.support.scenario import Reply, open_scenario
 
 Clock = trio.testing.MockClock
 REAL = "real-model:70b"
+FULL = f"registry.ollama.ai/library/{REAL}"
 ASKED = "gpt-4o"
 ALIASES = {
     ASKED: REAL,
@@ -217,13 +218,13 @@ async def test_a_keys_own_aliases_come_first(autojump_clock: Clock) -> None:
 )
 async def test_errors_do_not_name_the_model(autojump_clock: Clock, script: Script) -> None:
     """A backend's error has the name that was asked for, before a stream and in it."""
-    error = attrs.evolve(script, error=f'"Real-Model:70b" ({REAL}) does not support tools')
+    error = attrs.evolve(script, error=f"{FULL} (Real-Model:70b, {REAL}) does not support tools")
     async with open_scenario(simulators(), settings=aliases()) as scenario:
         scenario.simulators["a"].script(error)
         reply = await scenario.ask(body={"model": ASKED, "messages": SAID})
 
     assert json.loads(reply.body.splitlines()[-1])["error"] == (
-        '"gpt-4o" (gpt-4o) does not support tools'
+        "gpt-4o (gpt-4o, gpt-4o) does not support tools"
     )
 
 

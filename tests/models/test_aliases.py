@@ -11,6 +11,7 @@ from ollama_gateway.models.aliases import (
     WrongAlias,
     alias_of,
     aliases_from,
+    covers,
     faults_of,
     text_of,
 )
@@ -65,6 +66,21 @@ def found(text: str) -> str | None:
 def test_the_most_exact_alias_counts(asked: str, alias: str | None) -> None:
     """An exact name comes first, then the longest literal part, then the order of the settings."""
     assert found(asked) == alias
+
+
+NAMES = ["a", "a:latest", "a:b", "n/a", "h.x/n/a:latest", "abc", "A:cloud", "a:b-cloud", "cloud"]
+
+
+@pytest.mark.parametrize(
+    "pattern", ["a*", "*", "A?c", "*:latest", "a:*", "n/*", "[ab]*", "*cloud", "*a"]
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_right_covers_the_names_that_a_pattern_does(pattern: str, name: str) -> None:
+    """A pattern means the same as the name of an alias and as a right to aliases."""
+    parsed = ModelName.parse(name)
+    aliases = Aliases((alias_of(pattern, ["m1"]),))
+
+    assert covers(pattern, parsed) is (aliases.matching(parsed) is not None)
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,7 @@ def test_a_key_without_a_right_gets_its_clients_own_error(aliased_fleet: Fleet) 
 
 def test_operators_see_what_a_name_stands_for(aliased_fleet: Fleet) -> None:
     """`models` and `config show` list the aliases; `explain` and the record name the model."""
+    known = aliased_fleet.ctl("explain", "gpt-4oo").stderr
     listed = aliased_fleet.ctl_json("models")
     table = aliased_fleet.ctl("models").stdout
     explained = aliased_fleet.ctl("explain", "gpt-4o")
@@ -117,6 +118,7 @@ def test_operators_see_what_a_name_stands_for(aliased_fleet: Fleet) -> None:
     record = next(one for one in map(json.loads, stored) if one["alias"] == "gpt-4o")
     settings = aliased_fleet.ctl_json("config", "show")["settings"]
 
+    assert "did you mean gpt-4o?" in known
     assert listed["aliases"]["gpt-4o"] == ["gone:1", "shared:1"]
     assert listed["hidden"] == []
     assert "gone:1, shared:1" in table

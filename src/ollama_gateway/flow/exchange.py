@@ -162,7 +162,8 @@ class Exchange:
         self, lease: Lease, record: AuditRecord, call: ModelCall, backend: Backend
     ) -> None:
         """Settle and record a request whose answer is complete; raises Unavailable."""
-        lease.cost = attrs.evolve(lease.cost, model=call.model.key)
+        if call.alias is not None:
+            lease.cost = attrs.evolve(lease.cost, model=call.model.key)
         self.limits.settle(lease)
         if record.prompt_tokens is None and call.measure and not call.endpoint.reports_usage:
             estimated, context = self.limits.prompts.estimated, self.backends.context(call.model)

@@ -32,6 +32,6 @@ def error_for_client(text: str, backend: Backend, call: ModelCall) -> str:
     line = scrubbed(text, backend)
     if call.alias is None:
         return line
-    for name in (call.name_for(backend), call.model.short):
+    for name in (call.model.key, call.name_for(backend), call.model.short):
         line = line.replace(name, call.requested_name.strip())
     return line

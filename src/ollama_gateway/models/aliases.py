@@ -10,6 +10,7 @@ pattern without a tag covers names without a tag too: `*-mini` covers `gpt-4o-mi
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import json
 import re
@@ -23,7 +24,7 @@ from ollama_gateway.wire.names import DEFAULT_TAG, MAX_PATTERN, ModelName, match
 
 MAX_MODELS: Final = 16
 """Models of one alias; `race.max_attempts` seldom allows as many attempts."""
-MAX_OWN_ALIASES: Final = 100
+MAX_OWN_ALIASES: Final = 30
 """Aliases of one key."""
 
 _WILDCARDS: Final = "*?["
@@ -45,12 +46,12 @@ class Alias:
     on_full: bool = False
     """Whether the next model is asked where the one before has no room."""
 
-    @property
+    @functools.cached_property
     def is_pattern(self) -> bool:
         """Whether the name has wildcards."""
         return has_wildcards(self.name)
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """The identity of an exact name, as of a model; a pattern has its own text."""
         return self.name if self.is_pattern else ModelName.parse(self.name).key
@@ -73,17 +74,22 @@ class Aliases:
 
     all: tuple[Alias, ...] = ()
     """In the order in which they are written."""
+    exact: Mapping[str, Alias] = attrs.field(init=False, eq=False, repr=False)
+    """The exact ones, by the key of their name."""
+    patterns: Sequence[tuple[re.Pattern[str], Alias]] = attrs.field(
+        init=False, eq=False, repr=False
+    )
+    """The others, as expressions, in the order in which they are tried."""
 
-    @functools.cached_property
-    def exact(self) -> Mapping[str, Alias]:
-        """The exact ones, by the key of their name."""
+    @exact.default
+    def _exact(self) -> Mapping[str, Alias]:
         return {alias.key: alias for alias in self.all if not alias.is_pattern}
 
-    @functools.cached_property
-    def patterns(self) -> Sequence[Alias]:
-        """The patterns, in the order in which they are tried."""
-        found = (alias for alias in self.all if alias.is_pattern)
-        return sorted(found, key=lambda alias: -alias.literal)
+    @patterns.default
+    def _patterns(self) -> Sequence[tuple[re.Pattern[str], Alias]]:
+        # Compiled at once, as a thousand take longer than a request may hold up the others.
+        found = sorted((a for a in self.all if a.is_pattern), key=lambda a: -a.literal)
+        return [(re.compile(fnmatch.translate(alias.name.lower())), alias) for alias in found]
 
     @property
     def hidden(self) -> tuple[str, ...]:
@@ -91,8 +97,15 @@ class Aliases:
         return tuple(alias.hides for alias in self.all if alias.hides is not None)
 
     def matching(self, name: ModelName) -> Alias | None:
-        """Return the pattern that covers a name."""
-        return next((alias for alias in self.patterns if covers(alias.name, name)), None)
+        """Return the pattern that covers a name, see `covers`."""
+        if not self.patterns:
+            return None
+        tagged, bare = _texts_of(name)
+        for glob, alias in self.patterns:
+            is_match = glob.match(tagged) or (bare and glob.match(bare))
+            if is_match and (not name.cloud or alias.name.lower().endswith("cloud")):
+                return alias
+        return None
 
 
 NO_ALIASES: Final = Aliases()
@@ -104,11 +117,21 @@ def has_wildcards(text: str) -> bool:
 
 
 def covers(pattern: str, name: ModelName) -> bool:
-    """Return whether a pattern covers a name, with its tag or, if that is `latest`, without it."""
+    """Return whether a pattern covers a name, with its tag or, if that is `latest`, without it.
+
+    Only a pattern that ends in `cloud` covers a cloud name.
+    """
     if matches(pattern, name):
         return True
     is_default = name.tag.lower() == DEFAULT_TAG and has_wildcards(pattern)
     return is_default and matches(f"{pattern}:{DEFAULT_TAG}", name)
+
+
+def _texts_of(name: ModelName) -> tuple[str, str | None]:
+    """Return the texts that a pattern may match: with the tag and, if it is `latest`, without."""
+    tagged = name.short.lower()
+    bare, _, tag = tagged.rpartition(":")
+    return tagged, bare if tag == DEFAULT_TAG else None
 
 
 def alias_of(name: str, models: Iterable[str], *, on_full: bool = False) -> Alias:

@@ -195,8 +195,10 @@ class Admin:
         await ask.downstream.respond(200, JSON_HEADERS, json.dumps(status).encode())
 
     async def models(self, ask: Ask) -> None:
-        """Answer `/models.json`: the names of all models, which `gatewayctl` completes."""
-        body = {"models": names(self.backends.catalog.models.values())}
+        """Answer `/models.json`: the names of models and aliases, which `gatewayctl` completes."""
+        aliases = [alias.name for alias in self.names.aliases.exact.values()]
+        found = dict.fromkeys([*names(self.backends.catalog.models.values()), *aliases])
+        body = {"models": list(found)}
         await ask.downstream.respond(200, JSON_HEADERS, json.dumps(body).encode())
 
     async def usage(self, ask: Ask) -> None:
