@@ -18,20 +18,6 @@ from ollama_gateway.wire.names import ModelName
 Facts = dict[str, Any]
 
 
-def explain_all(
-    models: Sequence[ModelName], key_id: str, backends: Backends, now: float
-) -> dict[str, list[Facts]]:
-    """Return the same for several models, of which the first one that can serve is asked."""
-    explained = [(m.short, explain(RouteRequest(m, key_id), backends, now)) for m in models]
-    found = {
-        part: [{"model": model, **fact} for model, parts in explained for fact in parts[part]]
-        for part in ("candidates", "passed_over")
-    }
-    for order, candidate in enumerate(found["candidates"], 1):
-        candidate["order"] = order
-    return found
-
-
 def explain(route: RouteRequest, backends: Backends, now: float) -> dict[str, list[Facts]]:
     """Return the candidates for a route request, best first, and the backends passed over.
 
@@ -56,6 +42,20 @@ def explain(route: RouteRequest, backends: Backends, now: float) -> dict[str, li
             if backend.name not in names
         ],
     }
+
+
+def explain_all(
+    models: Sequence[ModelName], key_id: str, backends: Backends, now: float
+) -> dict[str, list[Facts]]:
+    """Return what `explain` does, for models of which each is asked after the one before."""
+    explained = [(m.short, explain(RouteRequest(m, key_id), backends, now)) for m in models]
+    found = {
+        part: [{"model": model, **fact} for model, parts in explained for fact in parts[part]]
+        for part in ("candidates", "passed_over")
+    }
+    for order, candidate in enumerate(found["candidates"], 1):
+        candidate["order"] = order
+    return found
 
 
 def facts_of(backend: Backend, now: float) -> Facts:
