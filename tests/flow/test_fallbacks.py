@@ -52,6 +52,7 @@ async def test_a_model_that_fails_everywhere_is_followed_by_the_next(
 
     assert (reply.status, attempts(scenario)) == (200, ["a", "b", "a"])
     assert (record.model, record.backend, record.alias) == ("mid:1", "a", "smart")
+    assert [attempt.model for attempt in record.attempts] == ["big:1", "big:1", "mid:1"]
     assert names_in(reply) <= {"smart"}
     assert reply.headers["x-gateway-model"] == "mid:1"
 

@@ -147,7 +147,8 @@ class Exchange:
         if call.may_write_unheard:
             note.pace = slot.health.pace
         record.attempts.append(note)
-        record.model = slot.model.short
+        if call.alias is not None:
+            record.model = note.model = slot.model.short
         try:
             answer = await try_backend(slot, call.to(slot.model), record.key_id, self.answers)
         except (AttemptFailed, GatewayError) as failure:

@@ -49,6 +49,8 @@ class Attempt:
     )
     reason: AnyReason | None = attrs.field(default=None, metadata=stored(TEXT))
     """Why it failed; None while it runs and when it answered."""
+    model: str | None = attrs.field(default=None, metadata=stored(TEXT))
+    """The model that was asked, if the request named an alias."""
     pace: float = 0.0
     """Tokens a second that the backend is known to write before it sends anything."""
 
