@@ -28,8 +28,11 @@ ENCODE = (
 )
 NEWEST = len(migrations())
 NOTHING_DONE = {
-    **{"version": NEWEST, "applied": [], "partitions": []},
-    **{"indexes": [], "rows_counted": 0},
+    "version": NEWEST,
+    "applied": [],
+    "partitions": [],
+    "indexes": [],
+    "rows_counted": 0,
 }
 
 

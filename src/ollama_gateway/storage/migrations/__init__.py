@@ -128,10 +128,11 @@ def check_schema(database: Database) -> None:
 
 
 def _lock(database: Database, stack: ExitStack) -> None:
-    """Hold the lock until the stack is left; between statements a transaction delays no index."""
+    """Hold the lock until the stack is left."""
     with ExitStack() as undo:
         cursor = undo.enter_context(database.transaction())
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_ONLINE,))
+        # With a parameter it would keep its snapshot, and each concurrent index wait for that.
+        cursor.execute(f"SELECT pg_advisory_xact_lock({_LOCK_ONLINE})".encode())
         stack.push(undo.pop_all())
 
 
