@@ -14,8 +14,15 @@ import psycopg
 from ollama_gateway.ledger.chain import Link
 from ollama_gateway.ledger.daily_sums import FIELDS
 from ollama_gateway.ledger.document import document_of, to_text
-from ollama_gateway.ledger.read.daily_sums_reader import DailySumsReader, SumsDifference
-from ollama_gateway.ledger.read.journals import TimeRange
+from ollama_gateway.ledger.facts import SUMMED
+from ollama_gateway.ledger.read.daily_sums_reader import (
+    SumsDifference,
+    days_of,
+    differences,
+    read_sums,
+)
+from ollama_gateway.ledger.read.filtering import ALL, Filter, TimeRange
+from ollama_gateway.storage.postgres import Database
 from tests.ledger.records import BEGAN, record
 
 ALWAYS = TimeRange()
@@ -50,40 +57,34 @@ def links(numbers: Iterable[int]) -> list[Link]:
 
 
 def expected(records: Iterable[Link], time_range: TimeRange = ALWAYS) -> Counter[tuple[Any, ...]]:
-    """Return requests, prompt, completion and counted tokens of each group, from the documents."""
+    """Return requests, prompt and completion tokens of each group, from the documents."""
     found: Counter[tuple[Any, ...]] = Counter()
     for one in records:
         document = json.loads(one.document)
         if not time_range.contains(datetime.fromisoformat(document["started_at"])):
             continue
         group = (document["started_at"][:10], *(document[name] for name in FIELDS))
-        prompt, completion = document["prompt_tokens"], document["completion_tokens"]
-        source = document["tokens_source"] or ""
         found[*group, "requests"] += 1
-        found[*group, "prompt_tokens"] += prompt
-        found[*group, "completion_tokens"] += completion
-        found[*group, "counted_tokens"] += prompt * (source in {"counted", "prompt_counted"})
-        found[*group, "counted_tokens"] += completion * (
-            source in {"counted", "completion_counted"}
-        )
+        for name in SUMMED:
+            found[*group, name] += document[name] or 0
     return +found
 
 
-def summed(url: str, time_range: TimeRange = ALWAYS) -> Counter[tuple[Any, ...]]:
-    """Return the same from the daily sums."""
-    with closing(DailySumsReader(url)) as reader:
-        answer = reader.sums(time_range, GROUPS, [])
+def summed(url: str, wanted: Filter = ALL) -> Counter[tuple[Any, ...]] | None:
+    """Return the same from the daily sums; None if they cannot tell."""
+    with closing(Database(url)) as database:
+        answer = read_sums(database, wanted, GROUPS, [])
     found: Counter[tuple[Any, ...]] = Counter()
-    for one in answer.sums:
-        for name, count in one.counts.items():
-            found[*(one.values[group] for group in GROUPS), name] += count
-    return +found
+    for one in answer.groups if answer else []:
+        for name, count in zip(("requests", *SUMMED), (one.requests, *one.counts), strict=True):
+            found[*one.values, name] += count
+    return +found if answer else None
 
 
-def differences(url: str) -> list[SumsDifference]:
+def found_differences(url: str) -> list[SumsDifference]:
     """Return where the sums are not those of the records."""
-    with closing(DailySumsReader(url)) as reader:
-        return [one for day in reader.days() for one in reader.differences(day)]
+    with closing(Database(url)) as database:
+        return [one for day in days_of(database) for one in differences(database, day)]
 
 
 def ask(url: str, sql: str) -> list[Any]:

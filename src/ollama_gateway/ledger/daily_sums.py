@@ -3,8 +3,8 @@
 A trigger counts each record in the transaction that inserts it (migration 4), whichever version of
 the gateway does that. The records from before the trigger are counted here, a batch at a time:
 `gateway_audit_uncounted` says for each journal which they are, and changes in the transaction of
-the batch. So each record counts once, whenever this is interrupted, and readers can add up what the
-sums lack. To rebuild the sums is to empty them and to count all records in that way.
+the batch. So each record counts once, whenever this is interrupted, and readers know whether the
+sums are complete. To rebuild the sums is to empty them and to count all records in that way.
 
 Everything blocks and raises DatabaseError.
 """
@@ -20,17 +20,14 @@ if TYPE_CHECKING:
 BATCH: Final = 20_000
 """Records of one transaction; writers wait for the rows of the sums that it has changed."""
 
-FIELDS: Final = ("key_id", "key_name", "end_user", "model", "backend", "outcome")
+FIELDS: Final = (
+    *("key_id", "key_name", "end_user", "model", "backend", "outcome", "tokens_source"),
+)
 """The fields of a record by which it is summed up, besides the day on which it began, in UTC."""
-_COUNTED: Final = "tokens_source IN ('counted', '{0}_counted')"
 COUNTS: Final = {
     "requests": "count(*)",
     "prompt_tokens": "coalesce(sum(prompt_tokens), 0)",
     "completion_tokens": "coalesce(sum(completion_tokens), 0)",
-    "counted_tokens": (
-        f"coalesce(sum(prompt_tokens) FILTER (WHERE {_COUNTED.format('prompt')}), 0)"
-        f" + coalesce(sum(completion_tokens) FILTER (WHERE {_COUNTED.format('completion')}), 0)"
-    ),
     "cached_tokens": (
         "coalesce(sum(least(cached_tokens, coalesce(prompt_tokens, 0)))"
         " FILTER (WHERE cached_tokens IS NOT NULL), 0)"
@@ -60,15 +57,15 @@ def _add(source: str) -> str:
         FROM ({sums_of(source)}) AS found ORDER BY id {_ON_CONFLICT}"""  # noqa: S608 - our names
 
 
-UNCOUNTED: Final = """gateway_audit_uncounted AS lacking
+_OF_PARTITION: Final = """{} AS audit, gateway_audit_uncounted AS lacking
     WHERE audit.journal = lacking.journal AND seq > counted AND seq <= upto"""
-"""The condition, after the table `audit` and a comma, for records that the sums lack."""
+"""The records of a partition that the sums lack."""
 _NEXT: Final = b"""SELECT journal, counted, upto FROM gateway_audit_uncounted
     ORDER BY journal LIMIT 1 FOR UPDATE"""
 # An edited table may have two records with one seq; no batch ends between them.
 _COUNT: Final = f"""WITH batch AS MATERIALIZED (
         SELECT seq, started_at, {_VALUES},
-            prompt_tokens, completion_tokens, cached_tokens, tokens_source
+            prompt_tokens, completion_tokens, cached_tokens
         FROM gateway_audit WHERE journal = %s AND seq > %s AND seq <= %s
         ORDER BY seq FETCH FIRST %s ROWS WITH TIES
     ), added AS ({_add("batch")})
@@ -124,5 +121,5 @@ def empty(database: Database) -> None:
 def keep_past(cursor: Cursor, partition: str, first: datetime, following: datetime) -> None:
     """Keep the sums of a month whose partition will be dropped, and count what they lack of it."""
     cursor.execute("SELECT FROM gateway_audit_uncounted ORDER BY journal FOR UPDATE")
-    cursor.execute(_add(f"{partition} AS audit, {UNCOUNTED}").encode())
+    cursor.execute(_add(_OF_PARTITION.format(partition)).encode())
     cursor.execute(_MOVE, (first.date(), following.date()))

@@ -35,6 +35,11 @@ class DatabaseError(Exception):
         return self.code == "57014"
 
     @property
+    def is_lacking(self) -> bool:
+        """Whether a table, a column or the right to use one is not there."""
+        return self.code in {"42P01", "42703", "42501"}
+
+    @property
     def is_bad_data(self) -> bool:
         """Whether the stored values alone are at fault, not the database."""
         return self.code[:2] in {"22", "23"}

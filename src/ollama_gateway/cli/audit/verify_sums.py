@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import typer
 
 from ollama_gateway.cli.audit.sources import error_printer
 from ollama_gateway.cli.load_settings import EXIT_SETTINGS
 from ollama_gateway.cli.output import count_of, exit_with, print_json, say, say_over
-from ollama_gateway.ledger.read.daily_sums_reader import DailySumsReader, SumsDifference
+from ollama_gateway.ledger.read.daily_sums_reader import (
+    TIMEOUTS,
+    SumsDifference,
+    days_of,
+    differences,
+)
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
 from ollama_gateway.storage.database import DatabaseError
+
+if TYPE_CHECKING:
+    from ollama_gateway.storage.postgres import Database
 
 _COMMAND: Final = "audit verify --sums"
 
@@ -26,9 +34,11 @@ def verify_sums(settings: Settings, *, as_json: bool) -> NoReturn:
         line = "storage.database_url: is not set: only PostgreSQL has daily sums"
         exit_with(EXIT_SETTINGS, line)
     try:
-        with closing(DailySumsReader(url.reveal())) as reader:
-            days = reader.days()
-            found = list(_differences(reader, days))
+        from ollama_gateway.storage.postgres import Database  # noqa: PLC0415
+
+        with closing(Database(url.reveal(), TIMEOUTS)) as database:
+            days = days_of(database)
+            found = list(_differences(database, days))
     except DatabaseError as error:
         say_over("")
         exit_with(1, f"gatewayctl {_COMMAND}: {error}")
@@ -43,10 +53,10 @@ def verify_sums(settings: Settings, *, as_json: bool) -> NoReturn:
     raise typer.Exit(1 if found else 0)
 
 
-def _differences(reader: DailySumsReader, days: list[str]) -> Iterator[SumsDifference]:
+def _differences(database: Database, days: list[str]) -> Iterator[SumsDifference]:
     for number, day in enumerate(days, 1):
         say_over(f"comparing {day} ({number} of {len(days)})")
-        yield from reader.differences(day)
+        yield from differences(database, day)
     say_over("")
 
 

@@ -67,8 +67,20 @@ class AuditLog:
         return merged(self.segments(), wanted)
 
     def sums(self, wanted: Filter, dimensions: Sequence[str]) -> Iterator[GroupSum]:
-        """Yield sums of the wanted records, in parts: groups with the same values come often."""
-        return chain.from_iterable(one.sums(wanted, dimensions) for one in self.segments())
+        """Yield sums of the wanted records, in parts: groups with the same values come often.
+
+        The daily sums of PostgreSQL answer for all records there, if they can.
+        """
+        segments = self.segments()
+        here = [segment for segment in segments if segment.local]
+        journals = [segment.identity for segment in here]
+        if daily := self._table.ask(lambda table: table.daily_sums(wanted, dimensions, journals)):
+            yield from daily.groups
+            for segment in here:
+                segment.after = daily.upto[segment.identity]
+            segments = here
+        for segment in segments:
+            yield from segment.sums(wanted, dimensions)
 
     def running(self) -> Iterator[StoredRecord]:
         """Yield the requests that were admitted on this machine and have not ended."""

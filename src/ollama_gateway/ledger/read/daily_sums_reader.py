@@ -1,8 +1,8 @@
 """The daily sums read from PostgreSQL: usage over whole days, and their comparison with records.
 
-A question is answered as of one moment: the sums, the records of days that it asks for in part, the
-records that the sums still lack (`daily_sums.py`), and how far each journal had arrived. The rest
-is read from the journals of this machine, so each record counts once while records move.
+A question is answered as of one moment: the sums, the records of days that it asks for in part, and
+how far each journal had come. The rest is read from the journals of this machine, so each record
+counts once while records move.
 
 Everything here blocks and raises DatabaseError.
 """
@@ -15,43 +15,41 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from ollama_gateway.ledger.daily_sums import COUNTS, FIELDS, UNCOUNTED, sums_of
-from ollama_gateway.ledger.read.journals import TimeRange
-from ollama_gateway.storage.database import Timeouts
+from ollama_gateway.ledger.daily_sums import COUNTS, FIELDS, sums_of
+from ollama_gateway.ledger.facts import SUMMED
+from ollama_gateway.ledger.read.conditions import BEGAN, conditions_of
+from ollama_gateway.ledger.read.filtering import Filter, TimeRange
+from ollama_gateway.ledger.read.grouping import DAY, GroupSum
+from ollama_gateway.storage.database import DatabaseError, Timeouts
 
 if TYPE_CHECKING:
-    from ollama_gateway.storage.postgres import Cursor
+    from ollama_gateway.storage.postgres import Cursor, Database
 
 TIMEOUTS: Final = Timeouts(statement=300, lock=5, idle=30)
-"""A day may have millions of records."""
+"""Of a comparison: a day may have millions of records."""
 
-_PERIODS: Final = {"day": "YYYY-MM-DD", "month": "YYYY-MM"}
-_COLUMNS: Final = ", ".join(("day", *FIELDS, *COUNTS, "last_began"))
-_SUMS: Final = ", ".join(f"sum({name})" for name in COUNTS)
+_COLUMNS: Final = ", ".join((DAY, *FIELDS, *COUNTS, "last_began"))
 _BEGIN: Final = b"""SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
     LOCK TABLE gateway_audit_sums IN ACCESS SHARE MODE"""
 """Before the snapshot, as the sums may be emptied to be rebuilt."""
+_IS_INCOMPLETE: Final = b"SELECT EXISTS (SELECT FROM gateway_audit_uncounted)"
 _LAST: Final = b"SELECT seq FROM gateway_audit WHERE journal = %s ORDER BY seq DESC LIMIT 1"
 
 # Whole days from the first midnight on, and before the last one.
 _SINCE, _UNTIL = "(%(since)s::timestamptz)", "(%(until)s::timestamptz)"
-_FIRST: Final = f"""(({_SINCE} AT TIME ZONE 'UTC' + interval '1 day - 1 microsecond')::date)"""
+_FIRST: Final = f"(({_SINCE} AT TIME ZONE 'UTC' + interval '1 day - 1 microsecond')::date)"
 _END: Final = f"(({_UNTIL} AT TIME ZONE 'UTC')::date)"
 _FIRST_MOMENT, _END_MOMENT = (f"({day}::timestamp AT TIME ZONE 'UTC')" for day in (_FIRST, _END))
-_WHOLE: Final = f"""day >= coalesce({_FIRST}, '-infinity')
-    AND day < coalesce({_END}, 'infinity')"""
-_WHOLE_MOMENTS: Final = f"""started_at >= coalesce({_FIRST_MOMENT}, '-infinity')
-    AND started_at < coalesce({_END_MOMENT}, 'infinity')"""
+_WHOLE: Final = f"day >= coalesce({_FIRST}, '-infinity') AND day < coalesce({_END}, 'infinity')"
 # A comparison with NULL is never true, and neither `least` nor `greatest` heeds one.
 _BEFORE: Final = f"started_at >= {_SINCE} AND started_at < least({_FIRST_MOMENT}, {_UNTIL})"
 _AFTER: Final = f"""started_at >= greatest({_FIRST_MOMENT}, {_END_MOMENT})
     AND started_at < {_UNTIL}"""
 _FOUND: Final = f"""
-    SELECT {_COLUMNS} FROM gateway_audit_sums WHERE {_WHOLE}
-    UNION ALL SELECT {_COLUMNS} FROM gateway_audit_past_sums WHERE {_WHOLE}
-    UNION ALL {sums_of(f"gateway_audit AS audit, {UNCOUNTED} AND {_WHOLE_MOMENTS}")}
-    UNION ALL {sums_of(f"gateway_audit WHERE {_BEFORE}")}
-    UNION ALL {sums_of(f"gateway_audit WHERE {_AFTER}")}"""  # noqa: S608 - our names
+    SELECT {_COLUMNS} FROM gateway_audit_sums WHERE {_WHOLE} AND {{0}}
+    UNION ALL SELECT {_COLUMNS} FROM gateway_audit_past_sums WHERE {_WHOLE} AND {{0}}
+    UNION ALL {sums_of(f"gateway_audit WHERE {_BEFORE} AND {{0}}")}
+    UNION ALL {sums_of(f"gateway_audit WHERE {_AFTER} AND {{0}}")}"""  # noqa: S608 - our names
 
 _DAYS: Final = b"""WITH RECURSIVE days AS (
         (SELECT (started_at AT TIME ZONE 'UTC')::date AS day FROM gateway_audit
@@ -75,7 +73,6 @@ def _side(number: int, query: str) -> str:
 _SIDES: Final = " UNION ALL ".join(
     (
         _side(1, "SELECT * FROM gateway_audit_sums WHERE day = %(day)s::date"),
-        _side(1, sums_of(f"gateway_audit AS audit, {UNCOUNTED} AND {_OF_DAY}")),
         _side(2, sums_of(f"gateway_audit WHERE {_OF_DAY}")),
     )
 )
@@ -113,88 +110,85 @@ class SumsDifference:
 
 
 @attrs.frozen
-class SummedRequests:
-    """The counts of the requests that have some values in common."""
-
-    values: dict[str, str | None]
-    """The fields by which they are summed up, perhaps `day` and `month`."""
-    counts: dict[str, int]
-    """By the names of `COUNTS`."""
-
-
-@attrs.frozen
-class DailySumsAnswer:
+class DailySums:
     """The sums as of one moment."""
 
-    sums: Sequence[SummedRequests]
-    """The group whose last request began latest comes last."""
-    read_up_to: dict[str, int]
+    groups: Sequence[GroupSum]
+    upto: dict[str, int]
     """The seq of the last record that they cover, by the identity of the journal."""
 
 
-class DailySumsReader:
-    """Reads the daily sums of all records that have arrived in PostgreSQL."""
+def read_sums(
+    database: Database, wanted: Filter, dimensions: Sequence[str], journals: Iterable[str]
+) -> DailySums | None:
+    """Sum up what is wanted; None if the sums do not know it, or lack records.
 
-    def __init__(self, url: str) -> None:
-        from ollama_gateway.storage.postgres import Database  # noqa: PLC0415
+    Args:
+        database: where they are.
+        wanted: the filter; days that it wants in part are read from the records.
+        dimensions: what to group by.
+        journals: the identities of those whose last seq is needed.
 
-        self._database = Database(url, TIMEOUTS)
+    """
+    always = attrs.evolve(wanted, time_range=TimeRange())
+    named = {column for one in always.conditions() for column in one.columns}
+    if not {*dimensions, *named} <= {DAY, *FIELDS}:
+        return None
+    try:
+        with _snapshot(database) as cursor:
+            if cursor.execute(_IS_INCOMPLETE).fetchone() == (True,):
+                return None
+            upto = {name: _last(cursor, name) for name in journals}
+            return DailySums(list(_groups(cursor, wanted, always, dimensions)), upto)
+    except DatabaseError as error:
+        if not error.is_lacking:
+            raise
+        return None  # of an older schema, or not for this role: the records say the same
 
-    def sums(
-        self, time_range: TimeRange, names: Iterable[str], journals: Iterable[str]
-    ) -> DailySumsAnswer:
-        """Sum up the requests that began in a time range.
 
-        Args:
-            time_range: days in part are read from the records, which takes longer.
-            names: what to group by: of `FIELDS`, `day` and `month`.
-            journals: the identities of those whose last seq is needed.
+def _groups(
+    cursor: Cursor, wanted: Filter, always: Filter, dimensions: Sequence[str]
+) -> Iterator[GroupSum]:
+    # A column cannot tell all spellings of a model from other models.
+    names = dimensions if wanted.model is None else (*dimensions, "model")
+    where, values = conditions_of(always)
+    values |= {"since": wanted.time_range.since, "until": wanted.time_range.until}
+    groups = ", ".join("to_char(day, 'YYYY-MM-DD')" if name == DAY else name for name in names)
+    counts = ", ".join(f"sum({name})" for name in ("requests", *SUMMED))
+    question = f"""SELECT {groups}, {BEGAN.format("max(last_began)")}, {counts}
+        FROM ({_FOUND.format(where)}) AS found GROUP BY {groups}"""  # noqa: S608 - our names
+    cut = len(names)
+    for row in cursor.execute(question.encode(), values):
+        latest, requests, *numbers = row[cut:]
+        if wanted.is_of_model(row[cut - 1] if wanted.model is not None else None):
+            group = row[: len(dimensions)]
+            yield GroupSum(group, int(requests), tuple(map(int, numbers)), latest)
 
-        """
-        names = list(names)
-        groups = ", ".join(f"to_char(day, '{_PERIODS[n]}')" if n in _PERIODS else n for n in names)
-        question = f"""SELECT {groups}, {_SUMS} FROM ({_FOUND}) AS found
-            GROUP BY {groups} ORDER BY max(last_began)"""  # noqa: S608 - our names
-        values = {"since": time_range.since, "until": time_range.until}
-        with self._snapshot() as cursor:
-            last = {name: _last(cursor, name) for name in journals}
-            found = cursor.execute(question.encode(), values).fetchall()
-        count = len(names)
-        return DailySumsAnswer(
-            [
-                SummedRequests(
-                    dict(zip(names, row[:count], strict=True)),
-                    dict(zip(COUNTS, map(int, row[count:]), strict=True)),
-                )
-                for row in found
-            ],
-            last,
+
+def days_of(database: Database) -> list[str]:
+    """Return the days (UTC) that have sums or records."""
+    with database.transaction() as cursor:
+        return [day for (day,) in cursor.execute(_DAYS)]
+
+
+def differences(database: Database, day: str) -> Iterator[SumsDifference]:
+    """Yield the keys whose sums of a day are not those of its records."""
+    with _snapshot(database) as cursor:
+        if cursor.execute(_IS_INCOMPLETE).fetchone() == (True,):
+            raise DatabaseError("the daily sums lack records: run `gatewayctl db migrate`")
+        found = cursor.execute(_COMPARE, {"day": day}).fetchall()
+    for key_id, name, *counts in found:
+        summed, recorded, summed_tokens, recorded_tokens = map(int, counts)
+        yield SumsDifference(
+            day, key_id, name, (summed, recorded), (summed_tokens, recorded_tokens)
         )
 
-    def days(self) -> list[str]:
-        """Return the days (UTC) that have sums or records."""
-        with self._database.transaction() as cursor:
-            return [day for (day,) in cursor.execute(_DAYS)]
 
-    def differences(self, day: str) -> Iterator[SumsDifference]:
-        """Yield the keys whose sums of a day are not those of its records."""
-        with self._snapshot() as cursor:
-            found = cursor.execute(_COMPARE, {"day": day}).fetchall()
-        for key_id, name, *counts in found:
-            summed, recorded, summed_tokens, recorded_tokens = map(int, counts)
-            yield SumsDifference(
-                day, key_id, name, (summed, recorded), (summed_tokens, recorded_tokens)
-            )
-
-    def close(self) -> None:
-        """End the connection."""
-        self._database.close()
-
-    @contextmanager
-    def _snapshot(self) -> Iterator[Cursor]:
-        with self._database.transaction() as cursor:
-            cursor.execute(_BEGIN)
-            yield cursor
+@contextmanager
+def _snapshot(database: Database) -> Iterator[Cursor]:
+    with database.transaction() as cursor:
+        cursor.execute(_BEGIN)
+        yield cursor
 
 
 def _last(cursor: Cursor, journal: str) -> int:

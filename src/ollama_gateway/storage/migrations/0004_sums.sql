@@ -1,5 +1,5 @@
--- Sums of the audit records by day (UTC), key, end user, model, backend and outcome. A trigger keeps
--- them, so that gateways of the version before, which do not know them, are counted too. Values may
+-- Sums of the audit records by day (UTC), key, end user, model, backend, outcome and source of the
+-- tokens. A trigger keeps them, so that gateways of the version before, which do not know them, are counted too. Values may
 -- be as long as clients and files make them, so a row is known by the hash of its values.
 CREATE TABLE gateway_audit_sums (
     id bytea PRIMARY KEY,
@@ -10,10 +10,10 @@ CREATE TABLE gateway_audit_sums (
     model text,
     backend text,
     outcome text,
+    tokens_source text,
     requests bigint NOT NULL,
     prompt_tokens numeric NOT NULL,
     completion_tokens numeric NOT NULL,
-    counted_tokens numeric NOT NULL,
     cached_tokens numeric NOT NULL,
     cached_of_tokens numeric NOT NULL,
     last_began timestamptz NOT NULL
@@ -36,26 +36,23 @@ CREATE FUNCTION gateway_audit_count() RETURNS trigger LANGUAGE plpgsql SECURITY 
 BEGIN
     INSERT INTO gateway_audit_sums AS sums
     SELECT sha256(convert_to(
-            ROW (to_char(day, 'YYYY-MM-DD'), key_id, key_name, end_user, model, backend, outcome)::text,
+            ROW (to_char(day, 'YYYY-MM-DD'),
+                key_id, key_name, end_user, model, backend, outcome, tokens_source)::text,
             'UTF8')) AS id, *
     FROM (
         SELECT (started_at AT TIME ZONE 'UTC')::date AS day,
-            key_id, key_name, end_user, model, backend, outcome, count(*),
+            key_id, key_name, end_user, model, backend, outcome, tokens_source, count(*),
             coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0),
-            coalesce(sum(prompt_tokens) FILTER (WHERE tokens_source IN ('counted', 'prompt_counted')), 0)
-            + coalesce(sum(completion_tokens)
-                FILTER (WHERE tokens_source IN ('counted', 'completion_counted')), 0),
             coalesce(sum(least(cached_tokens, coalesce(prompt_tokens, 0)))
                 FILTER (WHERE cached_tokens IS NOT NULL), 0),
             coalesce(sum(prompt_tokens) FILTER (WHERE cached_tokens IS NOT NULL), 0),
             max(started_at)
-        FROM arrived GROUP BY 1, 2, 3, 4, 5, 6, 7
+        FROM arrived GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
     ) AS counts ORDER BY id
     ON CONFLICT (id) DO UPDATE SET
         requests = sums.requests + excluded.requests,
         prompt_tokens = sums.prompt_tokens + excluded.prompt_tokens,
         completion_tokens = sums.completion_tokens + excluded.completion_tokens,
-        counted_tokens = sums.counted_tokens + excluded.counted_tokens,
         cached_tokens = sums.cached_tokens + excluded.cached_tokens,
         cached_of_tokens = sums.cached_of_tokens + excluded.cached_of_tokens,
         last_began = greatest(sums.last_began, excluded.last_began);
