@@ -14,7 +14,6 @@ import psycopg
 from ollama_gateway.ledger.chain import Link
 from ollama_gateway.ledger.daily_sums import FIELDS
 from ollama_gateway.ledger.document import document_of, to_text
-from ollama_gateway.ledger.facts import SUMMED
 from ollama_gateway.ledger.read.daily_sums_reader import (
     SumsDifference,
     days_of,
@@ -22,6 +21,7 @@ from ollama_gateway.ledger.read.daily_sums_reader import (
     read_sums,
 )
 from ollama_gateway.ledger.read.filtering import ALL, Filter, TimeRange
+from ollama_gateway.ledger.read.grouping import SUMS, group_of
 from ollama_gateway.storage.postgres import Database
 from tests.ledger.records import BEGAN, record
 
@@ -65,8 +65,8 @@ def expected(records: Iterable[Link], time_range: TimeRange = ALWAYS) -> Counter
             continue
         group = (document["started_at"][:10], *(document[name] for name in FIELDS))
         found[*group, "requests"] += 1
-        for name in SUMMED:
-            found[*group, name] += document[name] or 0
+        for name, count in zip(SUMS, group_of(document, ()).counts, strict=True):
+            found[*group, name] += count
     return +found
 
 
@@ -76,7 +76,7 @@ def summed(url: str, wanted: Filter = ALL) -> Counter[tuple[Any, ...]] | None:
         answer = read_sums(database, wanted, GROUPS, [])
     found: Counter[tuple[Any, ...]] = Counter()
     for one in answer.groups if answer else []:
-        for name, count in zip(("requests", *SUMMED), (one.requests, *one.counts), strict=True):
+        for name, count in zip(("requests", *SUMS), (one.requests, *one.counts), strict=True):
             found[*one.values, name] += count
     return +found if answer else None
 

@@ -48,6 +48,11 @@ class AuditLog:
     def __repr__(self) -> str:
         return f"<AuditLog {self._directory}, {self._table}>"
 
+    @property
+    def is_table_away(self) -> bool:
+        """Whether PostgreSQL could not be asked since the last look for segments."""
+        return self._table.is_away
+
     def segments(self) -> Sequence[Segment]:
         """Return all that there are now; one returned before comes again, as far as it was read.
 

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from ollama_gateway.ledger.daily_sums import COUNTS, FIELDS, sums_of
-from ollama_gateway.ledger.facts import SUMMED
 from ollama_gateway.ledger.read.conditions import BEGAN, conditions_of
 from ollama_gateway.ledger.read.filtering import Filter, TimeRange
-from ollama_gateway.ledger.read.grouping import DAY, GroupSum
+from ollama_gateway.ledger.read.grouping import DAY, SUMS, GroupSum
 from ollama_gateway.storage.database import DatabaseError, Timeouts
 
 if TYPE_CHECKING:
@@ -154,15 +153,16 @@ def _groups(
     where, values = conditions_of(always)
     values |= {"since": wanted.time_range.since, "until": wanted.time_range.until}
     groups = ", ".join("to_char(day, 'YYYY-MM-DD')" if name == DAY else name for name in names)
-    counts = ", ".join(f"sum({name})" for name in ("requests", *SUMMED))
+    counts = ", ".join(f"sum({name})" for name in ("requests", *SUMS))
     question = f"""SELECT {groups}, {BEGAN.format("max(last_began)")}, {counts}
         FROM ({_FOUND.format(where)}) AS found GROUP BY {groups}"""  # noqa: S608 - our names
     cut = len(names)
     for row in cursor.execute(question.encode(), values):
-        latest, requests, *numbers = row[cut:]
+        latest, *counts = row[cut:]
+        requests, prompt, completion, cached, cached_of = map(int, counts)
         if wanted.is_of_model(row[cut - 1] if wanted.model is not None else None):
             group = row[: len(dimensions)]
-            yield GroupSum(group, int(requests), tuple(map(int, numbers)), latest)
+            yield GroupSum(group, requests, (prompt, completion, cached, cached_of), latest)
 
 
 def days_of(database: Database) -> list[str]:
