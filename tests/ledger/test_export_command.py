@@ -153,5 +153,5 @@ def test_a_cursor_says_what_was_reached(reached: dict[str, int]) -> None:
 @given(st.text() | st.binary().map(lambda raw: "c1-" + raw.hex()))
 def test_any_other_text_is_refused(text: str) -> None:
     """A damaged cursor raises nothing but ValueError."""
-    with pytest.raises(ValueError, match="^not a cursor$"):
+    with pytest.raises(ValueError, match=r"^not a cursor$"):
         reached_by(text)
