@@ -1,4 +1,4 @@
-"""The daily sums in PostgreSQL: each record counts once, whoever inserts it and when."""
+"""The daily sums in PostgreSQL: each record counts once, whichever program inserts it and when."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def store(url: str, journal: str, numbers: range) -> None:
 
 
 def test_records_are_summed_up_as_they_arrive(table: AuditTable, database_url: str) -> None:
-    """A batch that is sent again, alone or with more records, counts what is new."""
+    """A batch that is sent again, alone or with more records, counts its new records."""
     given = links(range(1, 60))
     table.store("j", given[:30])
     table.store("j", given[:30])

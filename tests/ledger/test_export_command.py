@@ -71,7 +71,7 @@ def test_a_time_range_is_exported(data_dir: Path) -> None:
 
 
 def test_a_file_keeps_the_cursor(data_dir: Path, tmp_path: Path) -> None:
-    """The same command exports what is new each time; one that fails leaves the file alone."""
+    """The same command exports new records each time; one that fails leaves the file alone."""
     kept = str(tmp_path / "cursor")
     written(data_dir, [ended("a")])
     first = run("audit", "export", "--cursor-file", kept)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from ollama_gateway.ledger.read.filtering import Condition, Filter
+from ollama_gateway.ledger.read.filtering import Condition, Filter, Operator
 from ollama_gateway.ledger.read.grouping import DAY
 from ollama_gateway.ledger.read.records import as_text
+from ollama_gateway.storage.migrations.indexes import KEY_PREFIX
 
 # This prints every moment that PostgreSQL has; some are beyond Python's range.
 BEGAN: Final = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US')"""
+
+INDEXED: Final = frozenset({"key_id", "key_name"})
+"""Columns whose beginnings have an index."""
 
 
 def conditions_of(wanted: Filter) -> tuple[str, dict[str, Any]]:
@@ -24,12 +28,17 @@ def conditions_of(wanted: Filter) -> tuple[str, dict[str, Any]]:
 
 
 def _condition(one: Condition, name: str) -> str:
-    form = (
-        "strpos(lower({}), %({})s) > 0"
-        if one.operator == "contains"
-        else f"{{}} {one.operator} %({{}})s"
-    )
-    return f"({' OR '.join(form.format(column, name) for column in one.columns)})"
+    value = f"%({name})s"
+    return f"({' OR '.join(_comparison(column, one.operator, value) for column in one.columns)})"
+
+
+def _comparison(column: str, operator: Operator, value: str) -> str:
+    if operator == "contains":
+        return f"strpos(lower({column}), {value}) > 0"
+    if column in INDEXED:
+        prefix = f"left({column}, {KEY_PREFIX}) {operator} left({value}, {KEY_PREFIX})"
+        return f"({prefix} AND {column} {operator} {value})"
+    return f"{column} {operator} {value}"
 
 
 def _value(one: Condition) -> str | datetime:

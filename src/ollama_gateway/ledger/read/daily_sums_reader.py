@@ -120,7 +120,7 @@ class DailySums:
 def read_sums(
     database: Database, wanted: Filter, dimensions: Sequence[str], journals: Iterable[str]
 ) -> DailySums | None:
-    """Sum up what is wanted; None if the sums do not know it, or lack records.
+    """Sum up the wanted requests; None if the sums cannot tell them apart, or lack records.
 
     Args:
         database: where they are.

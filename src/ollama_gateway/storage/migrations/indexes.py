@@ -32,11 +32,16 @@ class OnlineIndex:
     columns: str
 
 
-INDEXES: Final = (
-    # A key's id may be as long as an edited file makes it, and an entry of an index may not.
+KEY_PREFIX: Final = 40
+"""Characters in an index: a text may be as long as an edited file makes it, an entry may not."""
+INDEXES: Final = tuple(
     OnlineIndex(
-        "gateway_audit_by_key", "gateway_audit", "by_key", "(left(key_id, 40)), journal, seq"
-    ),
+        f"gateway_audit_by_{name}",
+        "gateway_audit",
+        f"by_{name}",
+        f"(left({name}, {KEY_PREFIX})), journal, seq",
+    )
+    for name in ("key_id", "key_name")
 )
 
 _LIMIT: Final = b"SET LOCAL lock_timeout = '300ms'; SET LOCAL statement_timeout = '400ms'"
