@@ -89,7 +89,8 @@ def everything(directory: Path, wanted: Filter) -> tuple[Any, ...]:
     ]
     assert newest[::-1] == records
     sums = [
-        usage(AuditLog(directory, faults.append).sums(wanted, dimensions_of(by)), by) for by in WAYS
+        usage(AuditLog(directory, faults.append).sums(wanted, dimensions_of([by])), [by])
+        for by in WAYS
     ]
     return records, sums, sorted(set(faults))
 
@@ -183,12 +184,12 @@ def test_documents_are_read_only_where_they_are_shown(tmp_path: Path) -> None:
     changed(tmp_path / "journal-0.db", "UPDATE rows SET document = 'x' WHERE seq <> 4")
     source = AuditLog(tmp_path, pytest.fail)
 
-    [used] = usage(source.sums(ALL, dimensions_of("model")), "model")
+    [used] = usage(source.sums(ALL, dimensions_of(["model"])), ["model"])
     segments = source.segments()
     start_at_newest(segments, Filter(key="rare"), 20)
     found = [record.request_id for record in merged(segments, Filter(key="rare"))]
 
-    assert (used.name, used.requests, found) == ("m1:latest", 3000, ["r3"])
+    assert (used.names, used.requests, found) == (("m1:latest",), 3000, ["r3"])
 
 
 def test_a_long_sum_is_made_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
