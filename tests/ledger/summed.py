@@ -9,11 +9,13 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
 
+import attrs
 import psycopg
 
 from ollama_gateway.ledger.chain import Link
 from ollama_gateway.ledger.daily_sums import FIELDS
 from ollama_gateway.ledger.document import document_of, to_text
+from ollama_gateway.ledger.postgres import COLUMNS, values_of
 from ollama_gateway.ledger.read.daily_sums_reader import (
     SumsDifference,
     days_of,
@@ -27,6 +29,8 @@ from tests.ledger.records import BEGAN, record
 
 ALWAYS = TimeRange()
 GROUPS = ("day", *FIELDS)
+LACKING = "INSERT INTO gateway_audit_uncounted VALUES ('none', 0, 1)"
+"""Makes the sums incomplete, so that usage is summed up from the records."""
 
 
 def link(seq: int, hours: float = 0, **fields: Any) -> Link:
@@ -36,6 +40,28 @@ def link(seq: int, hours: float = 0, **fields: Any) -> Link:
     tokens = {"prompt_tokens": seq, "completion_tokens": 1, "tokens_source": "reported"}
     text = to_text({**document_of(one), **tokens, **fields})
     return Link(seq, f"r{seq}", text, b"h" * 32)
+
+
+def older_links(numbers: Iterable[int]) -> list[Link]:
+    """Return the same records as `links`, as gateways wrote them that told no cached tokens."""
+    found = links(numbers)
+    return [
+        attrs.evolve(one, document=to_text({**json.loads(one.document), "cached_tokens": None}))
+        for one in found
+    ]
+
+
+def store_as_older(url: str, journal: str, given: Iterable[Link]) -> None:
+    """Store records as a gateway does that knows neither the sums nor cached tokens."""
+    names = [name for name in COLUMNS if name != "cached_tokens"]
+    statement = (
+        f"INSERT INTO gateway_audit ({', '.join(names)})"  # noqa: S608 - our names
+        f" VALUES ({', '.join('%s' for _ in names)}) ON CONFLICT DO NOTHING"
+    )
+    with psycopg.connect(url) as connection:
+        for one in given:
+            values = dict(zip(COLUMNS, values_of(journal, one), strict=True))
+            connection.execute(statement.encode(), [values[name] for name in names])
 
 
 def links(numbers: Iterable[int]) -> list[Link]:
@@ -51,6 +77,7 @@ def links(numbers: Iterable[int]) -> list[Link]:
             end_user="" if seq % 5 == 0 else None,
             outcome=outcomes[seq % 3],
             tokens_source=sources[seq % 5],
+            cached_tokens=(None, 0, seq - 1, seq + 9)[seq % 4],
         )
         for seq in numbers
     ]

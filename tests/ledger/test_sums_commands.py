@@ -5,24 +5,29 @@ from __future__ import annotations
 import json
 import threading
 from contextlib import closing
-from itertools import count
 from pathlib import Path
 
 import pytest
 
-from ollama_gateway.ledger.postgres import AuditTable
+from ollama_gateway.ledger.chain import Link
 from ollama_gateway.storage.migrations import migrate, migrations
 from ollama_gateway.storage.postgres import Database
 from tests.ledger.audit_logs import ended, moved, ran, written
-from tests.ledger.summed import ask, expected, found_differences, link, links, summed
+from tests.ledger.summed import (
+    LACKING,
+    ask,
+    expected,
+    found_differences,
+    older_links,
+    store_as_older,
+    summed,
+)
 from tests.support.commands import run
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.postgres_server import PostgresServer
 
 BEFORE_SUMS = 3
 DAY = 86_400
-LACKING = "INSERT INTO gateway_audit_uncounted VALUES ('none', 0, 1)"
-"""Makes the sums incomplete, so that usage is summed up from the records."""
 
 
 @pytest.fixture
@@ -148,22 +153,22 @@ def test_the_database_is_migrated_beside_writers(
     data_dir: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A gateway goes on storing records while the sums are made; each counts once."""
-    ended_at, numbers = threading.Event(), count(41)
-    stored: list[int] = []
+    ended_at = threading.Event()
+    before, later = older_links(range(1, 41)), older_links(range(41, 10_000))
+    stored: list[Link] = []
 
     def write(url: str) -> None:
-        with closing(AuditTable(url)) as table:
-            while not ended_at.is_set():
-                number = next(numbers)
-                table.store("other", [link(number, number)])
-                stored.append(number)
+        for one in later:
+            if ended_at.is_set():
+                return
+            store_as_older(url, "other", [one])
+            stored.append(one)
 
     with postgres.fresh_database("template0") as name:
         url = postgres.url_of(name)
         with closing(Database(url)) as database:
             migrate(database, migrations()[:BEFORE_SUMS])
-        with closing(AuditTable(url)) as table:
-            table.store("j", links(range(1, 41)))
+        store_as_older(url, "j", before)
         writer = threading.Thread(target=write, args=(url,))
         writer.start()
         try:
@@ -177,6 +182,5 @@ def test_the_database_is_migrated_beside_writers(
             writer.join(PATIENCE)
 
         assert result.exit_code == 0, result.output
-        given = [*links(range(1, 41)), *(link(number, number) for number in stored)]
-        assert summed(url) == expected(given)
+        assert summed(url) == expected([*before, *stored])
         assert found_differences(url) == []

@@ -142,10 +142,10 @@ def test_sums_as_csv(audit_log: Path) -> None:
     """Lines end as RFC 4180 has it, and the columns are the fields of the JSON."""
     [head, alice, bob, rest] = run("usage", "--csv").stdout_bytes.decode().split("\n")
 
-    fields = json.loads(ran("usage", "--json"))[0]
-    assert head == ",".join(fields) + "\r"
-    assert alice == "k1,alice,2,0,0,1900,1100,0,3000\r"
-    assert bob.startswith("k2,bob,2,1,0,")
+    objects = json.loads(ran("usage", "--json"))
+    assert head == ",".join(objects[0]) + "\r"
+    for row, one in ((alice, objects[0]), (bob, objects[1])):
+        assert row == ",".join("" if x is None else str(x) for x in one.values()) + "\r"
     assert rest == ""
 
 

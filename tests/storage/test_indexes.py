@@ -98,7 +98,8 @@ def test_writers_go_on(postgres: PostgresServer, name: str, database: Database) 
             connection.execute("SET lock_timeout = '1s'")
             connection.execute("INSERT INTO parted VALUES (%s, 0)", (next(numbers),))
 
-    build_indexes(database, write, [INDEX])
+    with alone(postgres.url_of(name)):
+        build_indexes(database, write, [INDEX])
 
     assert postgres.execute("SELECT count(*) FROM parted WHERE y = 0", name) == [(3,)]
 

@@ -1,6 +1,6 @@
 """The daily sums of the audit records in PostgreSQL: counting records that were there before.
 
-A trigger counts each record in the transaction that inserts it (migration 4), whichever version of
+A trigger counts each record in the transaction that inserts it (migration 5), whichever version of
 the gateway does that. The records from before the trigger are counted here, a batch at a time:
 `gateway_audit_uncounted` says for each journal which they are, and changes in the transaction of
 the batch. So each record counts once, whenever this is interrupted, and readers know whether the

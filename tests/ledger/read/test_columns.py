@@ -26,6 +26,7 @@ from ollama_gateway.ledger.read.usage import WAYS, dimensions_of, usage
 from ollama_gateway.reasons import Outcome
 from tests.ledger.audit_logs import changed, ended, moved, still_open, written
 from tests.ledger.records import BEGAN, journal, record
+from tests.ledger.summed import LACKING, ask
 from tests.ledger.version_1 import write_version_1
 
 COUNTS = st.none() | st.integers(0, 2000) | st.sampled_from([MAX_COUNT, MAX_COUNT + 1, 2**63 - 1])
@@ -130,6 +131,7 @@ def fleet(tmp_path: Path, database_url: str) -> Path:
         written(tmp_path / machine, entries)
     moved(tmp_path / "there" / "journal-0.db", database_url)
     moved(tmp_path / "here" / "journal-0.db", database_url, 13)
+    ask(database_url, LACKING)  # so that sums are made of records
     return tmp_path / "here"
 
 

@@ -158,8 +158,8 @@ def _groups(
         FROM ({_FOUND.format(where)}) AS found GROUP BY {groups}"""  # noqa: S608 - our names
     cut = len(names)
     for row in cursor.execute(question.encode(), values):
-        latest, *counts = row[cut:]
-        requests, prompt, completion, cached, cached_of = map(int, counts)
+        latest, *numbers = row[cut:]
+        requests, prompt, completion, cached, cached_of = map(int, numbers)
         if wanted.is_of_model(row[cut - 1] if wanted.model is not None else None):
             group = row[: len(dimensions)]
             yield GroupSum(group, requests, (prompt, completion, cached, cached_of), latest)

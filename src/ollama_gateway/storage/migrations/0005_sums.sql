@@ -80,8 +80,7 @@ END $$;
 -- From here on writers wait. All locks are taken at once, for a moment or not at all.
 SET LOCAL lock_timeout = '300ms';
 SET LOCAL statement_timeout = '400ms';
-LOCK TABLE gateway_audit IN ACCESS EXCLUSIVE MODE;
-ALTER TABLE gateway_audit ADD COLUMN cached_tokens bigint;
+LOCK TABLE gateway_audit IN SHARE ROW EXCLUSIVE MODE;
 CREATE TRIGGER gateway_audit_count AFTER INSERT ON gateway_audit
     REFERENCING NEW TABLE AS arrived
     FOR EACH STATEMENT EXECUTE FUNCTION gateway_audit_count();
