@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 BATCH: Final = 20_000
 """Records of one transaction; writers wait for the rows of the sums that it has changed."""
 
-FIELDS: Final = (
-    *("key_id", "key_name", "end_user", "model", "backend", "outcome", "tokens_source"),
-)
+_WHO: Final = ("key_id", "key_name", "end_user")
+FIELDS: Final = (*_WHO, "model", "backend", "outcome", "tokens_source")
 """The fields of a record by which it is summed up, besides the day on which it began, in UTC."""
 COUNTS: Final = {
     "requests": "count(*)",
@@ -37,7 +36,6 @@ COUNTS: Final = {
 """The counts of a sum, as they are made of records."""
 DAY: Final = "(started_at AT TIME ZONE 'UTC')::date"
 _VALUES: Final = ", ".join(FIELDS)
-_COUNT_NAMES: Final = ", ".join(COUNTS)
 _OF_RECORDS: Final = ", ".join(f"{count} AS {name}" for name, count in COUNTS.items())
 _ID: Final = f"sha256(convert_to(ROW (to_char(day, 'YYYY-MM-DD'), {_VALUES})::text, 'UTF8'))"
 _ADDED: Final = ", ".join(f"{name} = sums.{name} + excluded.{name}" for name in COUNTS)

@@ -50,10 +50,11 @@ _FOUND: Final = f"""
     UNION ALL {sums_of(f"gateway_audit WHERE {_BEFORE} AND {{0}}")}
     UNION ALL {sums_of(f"gateway_audit WHERE {_AFTER} AND {{0}}")}"""  # noqa: S608 - our names
 
+# UNION ends the recursion at a moment that an edit has made infinite.
 _DAYS: Final = b"""WITH RECURSIVE days AS (
         (SELECT (started_at AT TIME ZONE 'UTC')::date AS day FROM gateway_audit
             ORDER BY started_at LIMIT 1)
-        UNION ALL SELECT (SELECT (started_at AT TIME ZONE 'UTC')::date FROM gateway_audit
+        UNION SELECT (SELECT (started_at AT TIME ZONE 'UTC')::date FROM gateway_audit
             WHERE started_at >= (day + 1)::timestamp AT TIME ZONE 'UTC'
             ORDER BY started_at LIMIT 1)
         FROM days WHERE day IS NOT NULL
