@@ -6,7 +6,8 @@ are all down gets a 503 with `Retry-After`, not a 403 (`check` tells the two apa
 without a good chunk are cancelled at once, as no answer will come. A *paused* backend gets no new
 attempts, and keeps its streams and its models in the lists.
 
-Every change that may give room to a waiting request ends with `line.dispatch()`.
+Every change that may let a waiting request go on ends with `line.dispatch`. It names the backend or
+the health that has changed, or neither where a backend may host models that it did not host before.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import trio
 from ollama_gateway import clock
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.catalog import Catalog, Listing
+from ollama_gateway.backends.hiding import log_hidden_models
 from ollama_gateway.backends.mismatch import log_digest_mismatches
 from ollama_gateway.backends.waiting import WaitingLine
 from ollama_gateway.log import get_logger
@@ -60,6 +62,8 @@ class Backends:
     """Replaced whole by `replace`."""
     metrics: Metrics | None = None
     """Counts breakers; None in commands, which serve nothing."""
+    hidden: Collection[str] = ()
+    """Keys of models that exact aliases hide where a backend lists them."""
     line: WaitingLine = attrs.field(factory=WaitingLine, init=False)
     catalog: Catalog = attrs.field(factory=Catalog, init=False)
     last_version: str | None = attrs.field(default=None, init=False)
@@ -68,9 +72,19 @@ class Backends:
     _paused: Collection[str] = attrs.field(factory=frozenset, init=False)
 
     @classmethod
-    def of(cls, backends: Iterable[Backend], metrics: Metrics | None = None) -> Backends:
+    def of(
+        cls,
+        backends: Iterable[Backend],
+        metrics: Metrics | None = None,
+        hidden: Collection[str] = (),
+    ) -> Backends:
         """Sort by priority; equal priorities keep the order of the settings."""
-        return cls(_ordered(backends), metrics)
+        return cls(_ordered(backends), metrics, hidden)
+
+    def hide(self, keys: Collection[str]) -> None:
+        """Let exact aliases hide the models of these keys from now on."""
+        log_hidden_models(Catalog(), self.catalog, {*keys}.difference(self.hidden))
+        self.hidden = keys
 
     def replace(self, backends: Iterable[Backend]) -> None:
         """Use these backends from now on. Those that were used before keep their state.
@@ -148,7 +162,6 @@ class Backends:
             listing = backend.listing.with_running(running, backend.patterns)
             backend.take_over(listing, clock.now(), backend.listed_at)
             self._renew()
-            self.line.dispatch()
 
     def failed(self, backend: Backend, reason: str) -> None:
         """Record a failed poll; the third in a row takes the backend down and ends its attempts."""
@@ -164,7 +177,8 @@ class Backends:
         if was_up or backend.polls == 1:
             log.warning("backend down", backend=backend.name, reason=reason)
         self._renew()
-        self.line.dispatch()
+        if was_up:
+            self.line.dispatch(backend)
 
     def _is_elsewhere(self, model: ModelName, backend: Backend) -> bool:
         """Return True if another backend could serve the model now.
@@ -205,17 +219,18 @@ class Backends:
         backend.listing = backend.listing.without(model.key)
         log.warning("backend lacks a model it lists", backend=backend.name, model=model.short)
         self._renew()
-        self.line.dispatch()
+        self.line.dispatch(backend)
 
     def pause(self, names: Collection[str]) -> None:
         """Pause exactly these backends, and resume all others."""
         self._paused = names
-        for backend in self.all:
-            is_paused = backend.name in names
-            if backend.is_paused != is_paused:
-                log.info("backend paused" if is_paused else "backend resumed", backend=backend.name)
-            backend.is_paused = is_paused
-        self.line.dispatch()
+        changed = [b for b in self.all if b.is_paused != (b.name in names)]
+        for backend in changed:
+            backend.is_paused = not backend.is_paused
+            event = "backend paused" if backend.is_paused else "backend resumed"
+            log.info(event, backend=backend.name)
+        for backend in changed:
+            self.line.dispatch(backend)
 
     def breaker_opened(
         self, backend: Backend, model: ModelName | None, reason: AnyReason, seconds: float
@@ -227,12 +242,13 @@ class Backends:
             "breaker opened", backend=backend.name, model=name, reason=reason, seconds=waits
         )
         self._count_breaker(backend, "opened", reason)
+        self.line.dispatch(backend.health_of(model) if model else backend)
 
     def breaker_closed(self, backend: Backend, model: ModelName | None) -> None:
         """Log and count a breaker that closed."""
         log.info("breaker closed", backend=backend.name, model=model.short if model else None)
         self._count_breaker(backend, "closed", "answered")
-        self.line.dispatch()
+        self.line.dispatch(backend.health_of(model) if model else backend)
 
     def _count_breaker(self, backend: Backend, change: str, reason: str) -> None:
         if self.metrics is not None:
@@ -245,6 +261,7 @@ class Backends:
         if self.catalog is before:
             return False
         log_digest_mismatches(before, self.catalog)
+        log_hidden_models(before, self.catalog, self.hidden)
         self.last_version = self.catalog.version or self.last_version
         return True
 

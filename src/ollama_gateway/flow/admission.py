@@ -8,18 +8,21 @@ a model that the key may not use give the same error; only the log knows the dif
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
+from urllib.parse import quote
 
 import attrs
 
 from ollama_gateway.backends.backend import Backend
-from ollama_gateway.backends.backends import Backends
-from ollama_gateway.errors import Forbidden, ModelForbidden, SearchForbidden, UnsupportedEncoding
+from ollama_gateway.errors import Forbidden, SearchForbidden, UnsupportedEncoding
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import Endpoint
 from ollama_gateway.flow.load_request import NO_LOAD, LoadRequest, estimated_need
+from ollama_gateway.flow.resolving import Resolver
 from ollama_gateway.keys.key import Principal
 from ollama_gateway.ledger.asked import end_user_in
+from ollama_gateway.models.aliases import Alias
 from ollama_gateway.models.policies import LoadPolicies
 from ollama_gateway.reasons import Reason
 from ollama_gateway.turns import in_turns
@@ -32,6 +35,7 @@ from ollama_gateway.wire.large import RequestBody, Steps, fields_of
 from ollama_gateway.wire.load_options import LoadChange
 from ollama_gateway.wire.loading import only_loads
 from ollama_gateway.wire.names import ModelName
+from ollama_gateway.wire.renaming import Renaming
 from ollama_gateway.wire.searching import PASSES, wants_search, without_search
 from ollama_gateway.wire.splicing import with_value
 
@@ -45,14 +49,14 @@ class ModelCall:
     endpoint: Endpoint
     model: ModelName
     requested_name: str
-    """The model's name as the client wrote it."""
+    """The name that is asked for, as the client wrote it."""
     streams: bool
     headers: Headers = attrs.field(repr=False)
     body: RequestBody = attrs.field(repr=False)
     measure: Measure | None = None
     """The sizes that bound its tokens; None where tokens are not limited or none are spent."""
-    load: LoadRequest = NO_LOAD
-    """What it asks of the load of its model."""
+    loads: Mapping[str, LoadRequest] = attrs.field(factory=dict)
+    """What it asks of the load of each of its models, by the model's key."""
     hides_usage: bool = False
     """Whether the gateway alone asked for the usage that the stream reports."""
     parameter: str = ""
@@ -65,6 +69,29 @@ class ModelCall:
     """Whether tools that the key may not use were taken out of the body."""
     is_empty: bool = False
     """Whether it has nothing to embed, so Ollama answers with an empty list."""
+    alias: Alias | None = None
+    """The alias that is asked for, if it is one, with the models that the key may use."""
+
+    @property
+    def models(self) -> tuple[ModelName, ...]:
+        """The models that may answer, the preferred one first."""
+        return self.alias.models if self.alias is not None else (self.model,)
+
+    @property
+    def load(self) -> LoadRequest:
+        """What it asks of the load of its model."""
+        return self.loads.get(self.model.key, NO_LOAD)
+
+    def among(self, models: Sequence[ModelName]) -> ModelCall:
+        """Return the call with these of its models alone, at least one."""
+        if self.alias is None:
+            return self
+        alias = attrs.evolve(self.alias, models=tuple(models))
+        return attrs.evolve(self, model=models[0], alias=alias)
+
+    def to(self, model: ModelName) -> ModelCall:
+        """Return the call to one of its models."""
+        return self if model is self.model else attrs.evolve(self, model=model)
 
     @property
     def shape(self) -> Shape:
@@ -75,7 +102,10 @@ class ModelCall:
     @property
     def path(self) -> str:
         """The path at a backend."""
-        return f"{self.endpoint.path}/{self.parameter}" if self.parameter else self.endpoint.path
+        if not self.parameter:
+            return self.endpoint.path
+        name = self.parameter if self.alias is None else quote(self.model.short, safe=":")
+        return f"{self.endpoint.path}/{name}"
 
     def changed(self, change: LoadChange) -> tuple[str, ...]:
         """Return the names of what the gateway changed in the request for a backend."""
@@ -91,6 +121,8 @@ class ModelCall:
 
     def name_for(self, backend: Backend) -> str:
         """Return the model's name for a backend: the client's, or the backend's own spelling."""
+        if self.alias is not None:
+            return backend.spelling(self.model) or self.model.short
         if not self.endpoint.compares_case:
             return self.requested_name
         return backend.spelling(self.model) or self.requested_name
@@ -102,13 +134,28 @@ class ModelCall:
     def body_for(self, backend: Backend, change: LoadChange) -> RequestBody:
         """Return the client's body, with the model's name for this backend and `change`."""
         name, body = self.name_for(backend), change.applied(self.body)
-        if name == self.requested_name:
+        if name == self.requested_name or self.parameter:
             return body
         return with_value(body, MODEL_FIELD, json.dumps(name))
 
-    def client_frame(self, frame: bytes) -> bytes:
-        """Return the part of a frame that the client gets; empty if it gets none."""
-        return self.endpoint.dialect.without_usage(frame) if self.hides_usage else frame
+    def renaming(self) -> Renaming | None:
+        """Return the renaming of one answer to an alias; None where the client gets no such name.
+
+        A description has no name, or is renamed once it is complete.
+        """
+        if self.alias is None or self.endpoint.is_rewritten:
+            return None
+        return Renaming(self.requested_name, self.endpoint.dialect.holds_name)
+
+    def client_frames(self) -> Callable[[bytes], bytes]:
+        """Return the function that makes of a frame what the client gets; empty if it gets none."""
+        renaming = self.renaming()
+        if renaming is None:
+            return self.endpoint.dialect.without_usage if self.hides_usage else bytes
+        if not self.hides_usage:
+            return renaming.frame
+        without_usage = self.endpoint.dialect.without_usage
+        return lambda frame: renaming.frame(without_usage(frame))
 
 
 def may_call(principal: Principal, ask: Ask) -> None:
@@ -120,22 +167,11 @@ def may_call(principal: Principal, ask: Ask) -> None:
         raise UnsupportedEncoding
 
 
-def check_remote(principal: Principal, backends: Backends, model: ModelName, asked: str) -> None:
-    """Refuse an alias of a cloud model to keys without the right to it; raises ModelForbidden."""
-    if backends.is_remote(model) and not may_use_in_cloud(principal, model):
-        raise ModelForbidden(asked, reason=Reason.MODEL_NOT_ALLOWED)
-
-
-def may_use_in_cloud(principal: Principal, model: ModelName) -> bool:
-    """Return True if the key may use the model as a cloud model, whatever it is called."""
-    name = model if model.cloud else attrs.evolve(model, tag=f"{model.tag}-cloud")
-    return principal.may_use(name)
-
-
 async def read_call(
     principal: Principal,
     ask: Ask,
     body: RequestBody,
+    names: Resolver,
     policies: LoadPolicies | None = None,
     *,
     is_measured: bool,
@@ -149,26 +185,24 @@ async def read_call(
     """
     document = await in_turns(fields_of(body))
     requested_name = json_body.model_of(document, legacy=ask.endpoint.has_legacy_name)
-    model = ModelName.parse(requested_name)
     default, inputs = ask.endpoint.streams_by_default, ask.endpoint.inputs
     streams = default is not None and json_body.wants_stream(document, default=default)
-    if not principal.may_use(model):
-        raise ModelForbidden(requested_name, reason=Reason.MODEL_NOT_ALLOWED)
+    model, alias = names.resolve(principal, requested_name)
     headers, size = upstream_headers(ask.headers), len(body)
     searches, body = await _searches(principal, ask.endpoint, document, body, model)
     passes = PASSES if searches else 1
-    is_load = _only_loads(ask, model, document, body)
+    models = (model,) if alias is None else alias.models
+    is_load = not any(one.cloud for one in models) and _only_loads(ask, document, body)
     is_measured = is_measured and not is_load
     measure = await in_turns(_measured(ask, document, body, passes)) if is_measured else None
-    lost_tools, load = len(body) < size, NO_LOAD
-    if policies is not None:
-        policy = policies.policy(model, may_manage=principal.may_call("manage"))
-        load = LoadRequest.read(document, ask.endpoint, policy, only_loads=is_load)
-    if load.needs_estimate:
+    lost_tools = len(body) < size
+    loads = {} if policies is None else _loads(principal, ask, document, models, policies, is_load)
+    if any(load.needs_estimate for load in loads.values()):
         needed = measure
         if needed is None:
             needed = await in_turns(_measured(ask, document, body, passes))
-        load = attrs.evolve(load, estimate=estimated_need(needed))
+        estimate = estimated_need(needed)
+        loads = {key: attrs.evolve(load, estimate=estimate) for key, load in loads.items()}
     hides = streams and not ask.endpoint.dialect.stream_has_usage(document)
     if hides:
         body = ask.endpoint.dialect.with_usage(body)
@@ -180,13 +214,30 @@ async def read_call(
         headers,
         body,
         measure=measure,
-        load=load,
+        loads=loads,
         hides_usage=hides,
         size=size,
         end_user=end_user_in(document, principal),
         lost_tools=lost_tools,
         is_empty=inputs is not None and not json_body.lookup(document, inputs),
+        alias=alias,
     )
+
+
+def _loads(
+    principal: Principal,
+    ask: Ask,
+    document: dict[str, object],
+    models: Sequence[ModelName],
+    policies: LoadPolicies,
+    only_loads: bool,  # noqa: FBT001
+) -> dict[str, LoadRequest]:
+    """Return what a body asks of the load of each model, as the key and the policies allow."""
+    may_manage, found = principal.may_call("manage"), {}
+    for model in models:
+        policy = policies.policy(model, may_manage=may_manage)
+        found[model.key] = LoadRequest.read(document, ask.endpoint, policy, only_loads=only_loads)
+    return found
 
 
 async def _searches(
@@ -212,12 +263,12 @@ async def _searches(
     return False, reduced
 
 
-def _only_loads(ask: Ask, model: ModelName, document: dict[str, object], body: RequestBody) -> bool:
-    """Return whether the request only loads or unloads a local model, and so spends no tokens.
+def _only_loads(ask: Ask, document: dict[str, object], body: RequestBody) -> bool:
+    """Return whether the request only loads or unloads a model, and so spends no tokens.
 
     A large body never counts as such: `document` lacks its long values.
     """
-    if not (isinstance(body, bytes) and ask.endpoint.loads) or model.cloud:
+    if not (isinstance(body, bytes) and ask.endpoint.loads):
         return False
     return only_loads(document, in_parts=ask.endpoint.content_in_parts)
 

@@ -18,16 +18,15 @@ import attrs
 
 from ollama_gateway import clock
 from ollama_gateway.backends.backend import Backend
-from ollama_gateway.backends.backends import Backends, ModelDown, ModelUnknown
+from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.evaluation import RouteRequest
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates
 from ollama_gateway.backends.touching import Touch, Touches
-from ollama_gateway.errors import GatewayError, ModelForbidden, Unavailable
+from ollama_gateway.errors import GatewayError
 from ollama_gateway.flow.admission import (
     ModelCall,
     bound_answer,
-    check_remote,
     may_call,
     read_call,
 )
@@ -36,9 +35,11 @@ from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.attempt import GoodAnswer, try_backend
 from ollama_gateway.flow.deadline import Deadline, Deadlines
 from ollama_gateway.flow.failures import AttemptFailed
+from ollama_gateway.flow.fallbacks import Fallbacks
 from ollama_gateway.flow.pinging import PingedRace
 from ollama_gateway.flow.race import Race, Rules
 from ollama_gateway.flow.relay import relay
+from ollama_gateway.flow.resolving import Resolver
 from ollama_gateway.flow.target import backend_override
 from ollama_gateway.flow.unloading import JSON, loaded_at, unload_at_once, unloaded_answer
 from ollama_gateway.keys.cache import KeyCache
@@ -60,6 +61,7 @@ class Exchange:
     ledger: Ledger
     limits: Limiter
     backends: Backends
+    names: Resolver
     deadlines: Deadlines
     rules: Rules
     answers: AnswerBudget
@@ -77,23 +79,26 @@ class Exchange:
             with self.limits.lease(quota, record) as lease:  # holds nothing yet
                 call = await self._read(principal, ask, lease)  # 429, 408, 413, 503, 400, 403
                 record.model, record.bytes_in = call.model.short, call.size
+                record.alias = call.requested_name.strip() if call.alias else None
                 record.reason = Reason.TOOLS_REMOVED if call.lost_tools else None
                 record.end_user = record.end_user or call.end_user
                 with Deadline(ask.arrived + self.deadlines.total):  # 504
-                    candidates = self.candidates(principal, call, only)  # 503, the one 403
+                    call = self.available(call, only)  # 503, the one 403
                     await self.limits.admit(lease, self._cost(call, quota))  # 429, 503, 400
                     await self.ledger.admit(record)  # 503
                     if call.load.unload != "none":
                         await self._unload(principal, call, ask, lease, record, only)  # 502, ...
                         return
                     call = bound_answer(call, lease.output)  # 400
+                    candidates = self.candidates(principal, call, only)
                     race = self.pinged(candidates, call, ask, record, lease.headers)
                     async with race as winner:  # 502, 503, 504; leaving closes the losers
+                        call = call.to(winner.slot.model)
                         record.backend = winner.backend.name
                         record.model = winner.backend.spelling(call.model) or record.model
                         record.ttft = clock.now() - ask.arrived
                         record.changed = ",".join(winner.changed) or None
-                        extra = lease.headers + self.exposed(winner.backend.name, winner.changed)
+                        extra = lease.headers + self.exposed(call, record.backend, winner.changed)
                         finish = partial(self._finish, lease, record, call, winner.backend)
                         await relay(winner, ask, record, finish, self.deadlines.idle, extra)
 
@@ -107,21 +112,29 @@ class Exchange:
             principal = await self.keys.identify(ask.credential)  # 401
             may_call(principal, ask)  # 403
         is_measured = lease.quota.has_budget or not ask.endpoint.reports_usage
-        return await read_call(principal, ask, body, self.policies, is_measured=is_measured)
+        names, policies = self.names, self.policies
+        return await read_call(principal, ask, body, names, policies, is_measured=is_measured)
 
-    def candidates(self, principal: Principal, call: ModelCall, only: Backend | None) -> Candidates:
-        """Return the backends that may serve the call, or `only` that one.
+    def available(self, call: ModelCall, only: Backend | None) -> ModelCall:
+        """Return the call with those of its models that a backend, or `only` that one, hosts now.
 
-        Raises Unavailable or Forbidden where none hosts the model.
+        Raises Unavailable or Forbidden where there is none.
         """
-        check_remote(principal, self.backends, call.model, call.requested_name)
-        try:
-            self.backends.check(call.model, clock.now(), only)
-        except ModelDown as down:
-            raise Unavailable(reason=down.reason) from None
-        except ModelUnknown:
-            raise ModelForbidden(call.requested_name, reason=Reason.UNKNOWN_MODEL) from None
-        route = RouteRequest(
+        return call.among(self.names.served(call.models, call.requested_name, only))
+
+    def candidates(
+        self, principal: Principal, call: ModelCall, only: Backend | None
+    ) -> Candidates | Fallbacks:
+        """Return the backends that may serve the call, or `only` that one."""
+        found = [
+            Candidates(self.backends, route, self.deadlines.queue)
+            for model in call.models
+            for route in [self._route(principal, call.to(model), only)]
+        ]
+        return found[0] if call.alias is None else Fallbacks(found, on_full=call.alias.on_full)
+
+    def _route(self, principal: Principal, call: ModelCall, only: Backend | None) -> RouteRequest:
+        return RouteRequest(
             call.model,
             principal.key_id,
             call.load.options,
@@ -129,9 +142,10 @@ class Exchange:
             only=only,
             context=call.load.context,
         )
-        return Candidates(self.backends, route, self.deadlines.queue)
 
-    def race(self, candidates: Candidates, call: ModelCall, ask: Ask, record: AuditRecord) -> Race:
+    def race(
+        self, candidates: Candidates | Fallbacks, call: ModelCall, ask: Ask, record: AuditRecord
+    ) -> Race:
         """Return the race for the first good chunk; the record lists its attempts.
 
         A whole answer may use all of the total time; it has no first chunk of its own.
@@ -150,7 +164,7 @@ class Exchange:
 
     def pinged(
         self,
-        candidates: Candidates,
+        candidates: Candidates | Fallbacks,
         call: ModelCall,
         ask: Ask,
         record: AuditRecord,
@@ -170,8 +184,10 @@ class Exchange:
         if call.may_write_unheard:
             note.pace = slot.health.pace
         record.attempts.append(note)
+        if call.alias is not None:
+            record.model = note.model = slot.model.short
         try:
-            answer = await try_backend(slot, call, record.key_id, self.answers)
+            answer = await try_backend(slot, call.to(slot.model), record.key_id, self.answers)
         except (AttemptFailed, GatewayError) as failure:
             note.reason = failure.reason
             raise
@@ -184,6 +200,8 @@ class Exchange:
         self, lease: Lease, record: AuditRecord, call: ModelCall, backend: Backend
     ) -> None:
         """Settle and record a request whose answer is complete; raises Unavailable."""
+        if call.alias is not None:
+            lease.cost = attrs.evolve(lease.cost, model=call.model.key)
         self.limits.settle(lease)
         if record.prompt_tokens is None and call.measure and not call.endpoint.reports_usage:
             estimated, context = self.limits.prompts.estimated, self.backends.context(call.model)
@@ -206,6 +224,7 @@ class Exchange:
     ) -> None:
         """Unload the model wherever it is loaded, or nowhere, and answer; raises as a race does."""
         changed: tuple[str, ...] = ()
+        call = call.among(call.models[:1])
         if call.load.unload == "everywhere":
             loaded = loaded_at(call.model, self.backends) if only is None else []
             targets: Sequence[Backend | None] = loaded or [only]
@@ -218,17 +237,23 @@ class Exchange:
         self.limits.settle(lease)
         await self.ledger.finalize(record)
         asked = ", ".join([attempt.backend for attempt in record.attempts])
-        headers = JSON + lease.headers + self.exposed(asked, changed)
+        headers = JSON + lease.headers + self.exposed(call, asked, changed)
         await ask.downstream.respond(200, headers, unloaded_answer(call))
 
     def _cost(self, call: ModelCall, quota: Quota) -> Cost:
+        """Return what the dearest of the call's models may need."""
         measure = call.measure if quota.has_budget else None
-        context = self.backends.context(call.model) if measure else None
-        return Cost(call.model.key, measure, context)
+        if measure is None:
+            return Cost(call.model.key)
+        costs = [Cost(m.key, measure, self.backends.context(m)) for m in call.models]
+        bound = self.limits.prompts.bound
+        return max(costs, key=lambda cost: bound(cost.model, measure, cost.context))
 
-    def exposed(self, backend: str, changed: tuple[str, ...] = ()) -> Headers:
-        """Return the headers that name the backend, if clients may see it, and the changes."""
-        found = (
-            [(b"x-gateway-backend", backend.encode())] if self.expose_backend and backend else []
-        )
-        return [*found, (CHANGED, ", ".join(changed).encode())] if changed else found
+    def exposed(self, call: ModelCall, backend: str, changed: tuple[str, ...] = ()) -> Headers:
+        """Return headers with the changes, and, if clients may see them, backend and model."""
+        found = [(CHANGED, ", ".join(changed).encode())] if changed else []
+        if self.expose_backend and backend:
+            found.append((b"x-gateway-backend", backend.encode()))
+        if self.expose_backend and call.alias is not None:
+            found.append((b"x-gateway-model", call.model.short.encode()))
+        return found

@@ -6,13 +6,14 @@ what would happen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.breaker import Breaker
 from ollama_gateway.backends.evaluation import Evaluation, RouteRequest, evaluate, in_order
+from ollama_gateway.wire.names import ModelName
 
 Facts = dict[str, Any]
 
@@ -41,6 +42,20 @@ def explain(route: RouteRequest, backends: Backends, now: float) -> dict[str, li
             if backend.name not in names
         ],
     }
+
+
+def explain_all(
+    models: Sequence[ModelName], key_id: str, backends: Backends, now: float
+) -> dict[str, list[Facts]]:
+    """Return what `explain` does, for models of which each is asked after the one before."""
+    explained = [(m.short, explain(RouteRequest(m, key_id), backends, now)) for m in models]
+    found = {
+        part: [{"model": model, **fact} for model, parts in explained for fact in parts[part]]
+        for part in ("candidates", "passed_over")
+    }
+    for order, candidate in enumerate(found["candidates"], 1):
+        candidate["order"] = order
+    return found
 
 
 def facts_of(backend: Backend, now: float) -> Facts:

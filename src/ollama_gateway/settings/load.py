@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from ollama_gateway.settings import checks, files, holders, tables
+from ollama_gateway.settings.alias_table import read_aliases
 from ollama_gateway.settings.hints import hints
 from ollama_gateway.settings.load_rules import ModelSettings
 from ollama_gateway.settings.model import (
@@ -97,6 +98,7 @@ def load(
         (table, typed(table, ModelSettings, secrets, problems))
         for table in tables.models(document, problems)
     ]
+    aliases, aliases_from = read_aliases(document, env, problems)
 
     problems += [*checks.of_sections(sections), *checks.of_backends(backends)]
     problems += checks.of_shares(sections, backends)
@@ -110,6 +112,7 @@ def load(
         **{table.path: value for table, value in sections},
         backends=tuple(backend for _, backend in backends),
         models=tuple(rules for _, rules in models),
+        aliases=aliases,
         source=source and source.absolute(),
     )
     warnings = [*tables.unknown_variables(env), *checks.warnings(sections, backends)]
@@ -117,7 +120,7 @@ def load(
         settings,
         source,
         tuple(map(_clipped, warnings)),
-        _origins(sections, backends, models),
+        {**_origins(sections, backends, models), "aliases": aliases_from},
         hints=tuple(hints(settings.backends)),
     )
 

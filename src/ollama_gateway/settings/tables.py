@@ -30,16 +30,17 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Every variable that sets a `[section] key`."""
 
+LISTS: Final = ("backends", "models", "aliases")
+"""Whatever else a settings file has beside sections."""
+
 OTHER_VARIABLES: Final = (
     "GATEWAY_CONFIG",
+    "GATEWAY_ALIASES",
     "OLLAMA_BACKENDS",
     "OLLAMA_BASE_URL",
     "OLLAMA_AUTH_TOKEN",
 )
 """The other variables."""
-
-LISTS: Final = ("backends", "models")
-"""The lists of tables."""
 
 DEFAULT_URL: Final = "http://127.0.0.1:11434"
 """The default address of Ollama."""
@@ -111,7 +112,7 @@ def _section(name: str, found: object, environ: Mapping[str, str], problems: lis
 
 def unknown_variables(environ: Iterable[str]) -> list[str]:
     """Return a warning for each `GATEWAY_...` variable that sets nothing."""
-    known = {*VARIABLES, "GATEWAY_CONFIG"}
+    known = {*VARIABLES, *OTHER_VARIABLES}
     return [
         f"{discreet(name)}: unknown variable{_nearest_variable(name, known)}"
         for name in sorted(environ)
