@@ -61,6 +61,12 @@ class Metrics:
             ["limit"],
             registry=registry,
         )
+        prompt_tokens = Counter(
+            "ollama_gateway_prompt_tokens",
+            "Tokens of prompts by what the backend tells of its cache: hit, miss, or unknown.",
+            ["model", "backend", "cache"],
+            registry=registry,
+        )
         self._underestimates = Counter(
             "ollama_gateway_prompt_surprises",
             "Prompts that had more tokens than were reserved for them.",
@@ -133,10 +139,11 @@ class Metrics:
         self._connections = Gauge(
             "ollama_gateway_connections", "Open client connections.", registry=registry
         )
-        # Each request changes these three, so their children are cached; their labels are bounded.
+        # Each request changes these four, so their children are cached; their labels are bounded.
         self._requests = cache(requests.labels)
         self._first_chunk = cache(first_chunk.labels)
         self._attempts = cache(attempts.labels)
+        self._prompt_tokens = cache(prompt_tokens.labels)
 
     def request(self, endpoint: str, model: str | None, backend: str | None, outcome: str) -> None:
         """Count one request with a valid key; name the model only if a backend answered."""
@@ -146,6 +153,14 @@ class Metrics:
     def first_chunk(self, endpoint: str, backend: str, seconds: float) -> None:
         """Record the time to the first good chunk."""
         self._first_chunk(endpoint, backend).observe(seconds)
+
+    def prompt(self, model: str, backend: str, tokens: int, cached: int | None) -> None:
+        """Count a prompt's tokens; `cached` says how many a backend had in its cache, if it did."""
+        if cached is None:
+            self._prompt_tokens(model, backend, "unknown").inc(tokens)
+        else:
+            self._prompt_tokens(model, backend, "hit").inc(cached)
+            self._prompt_tokens(model, backend, "miss").inc(tokens - cached)
 
     def attempt(self, backend: str, result: str) -> None:
         """Count one attempt by its result."""

@@ -54,6 +54,7 @@ async def test_a_request_leaves_one_complete_record(autojump_clock: Clock) -> No
         "reason": None,
         "status": 200,
         "prompt_tokens": 11,
+        "cached_tokens": None,
         "completion_tokens": 3,
         "tokens_source": "reported",
         "spender": None,

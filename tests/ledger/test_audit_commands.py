@@ -34,8 +34,8 @@ from tests.support.spoilt import GARBAGE
 FIELDS = (
     *("request_id", "started_at", "key_id", "key_name", "end_user", "client", "endpoint"),
     *("dialect", "model", "backend", "outcome", "reason", "status", "prompt_tokens"),
-    *("completion_tokens", "tokens_source", "spender", "ttft_ms", "duration_ms", "bytes_in"),
-    *("bytes_out", "attempts"),
+    *("cached_tokens", "completion_tokens", "tokens_source", "spender", "ttft_ms", "duration_ms"),
+    *("bytes_in", "bytes_out", "attempts"),
 )
 
 
@@ -191,6 +191,7 @@ def test_a_whole_request_is_shown(data_dir: Path) -> None:
     ]
     tokens: dict[str, Any] = {
         "prompt_tokens": 1100,
+        "cached_tokens": 1000,
         "completion_tokens": 3,
         "tokens_source": "reported",
     }
@@ -212,7 +213,7 @@ backend      gpu-3
 outcome      upstream_failed: no backend gave a whole answer
 reason       idle_timeout: the backend stopped in the middle of its answer (race.idle_timeout)
 status       200
-tokens       1,100 prompt, 3 completion, as the backend reported
+tokens       1,100 prompt (1,000 cached), 3 completion, as the backend reported
 bytes        2,048 in, 0 out
 recorded in  journal-0.db, record 1
 

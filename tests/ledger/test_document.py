@@ -16,8 +16,8 @@ WHOLE = (
     '{"request_id":"r","started_at":"2026-01-02T03:04:05.000000+00:00","key_id":"id",'
     '"key_name":"n\\u00e4me","end_user":"eve","client":"192.0.2.7","endpoint":"/api/chat",'
     '"dialect":"ollama","model":"m1:latest","backend":"b","outcome":"timed_out",'
-    '"reason":"idle_timeout","status":504,"prompt_tokens":3,"completion_tokens":4,'
-    '"tokens_source":"reported","spender":"s","ttft_ms":250.0,"duration_ms":1234.6,"bytes_in":5,'
+    '"reason":"idle_timeout","status":504,"prompt_tokens":3,"cached_tokens":2,'
+    '"completion_tokens":4,"tokens_source":"reported","spender":"s","ttft_ms":250.0,"duration_ms":1234.6,"bytes_in":5,'
     '"bytes_out":6,"attempts":[{"backend":"a","started_ms":1.0,"hedge":false,'
     '"first_chunk_ms":null,"reason":"status_500"},{"backend":"b","started_ms":4.0,"hedge":true,'
     '"first_chunk_ms":250.0,"reason":null}]}'
@@ -26,8 +26,8 @@ KILLED = (
     '{"request_id":"r","started_at":"2026-01-02T03:04:05.000000+00:00","key_id":"id",'
     '"key_name":"name","end_user":null,"client":"192.0.2.7","endpoint":"/api/chat",'
     '"dialect":"ollama","model":"m1:latest","backend":null,"outcome":"killed","reason":"killed",'
-    '"status":200,"prompt_tokens":7,"completion_tokens":5,"tokens_source":"counted",'
-    '"spender":null,"ttft_ms":null,"duration_ms":0.0,"bytes_in":0,"bytes_out":0,"attempts":[]}'
+    '"status":200,"prompt_tokens":7,"cached_tokens":null,"completion_tokens":5,'
+    '"tokens_source":"counted","spender":null,"ttft_ms":null,"duration_ms":0.0,"bytes_in":0,"bytes_out":0,"attempts":[]}'
 )
 
 
@@ -42,6 +42,7 @@ def whole() -> AuditRecord:
         reason=Reason.IDLE_TIMEOUT,
         status=504,
         prompt_tokens=3,
+        cached_tokens=2,
         completion_tokens=4,
         tokens_source="reported",
         usage_journal="s",
@@ -87,6 +88,7 @@ def test_the_columns_in_postgresql() -> None:
         ("outcome", "text"),
         ("reason", "text"),
         ("prompt_tokens", "bigint"),
+        ("cached_tokens", "bigint"),
         ("completion_tokens", "bigint"),
         ("tokens_source", "text"),
         ("spender", "text"),

@@ -23,7 +23,7 @@ def audit_log(data_dir: Path) -> Path:
     written(
         data_dir,
         [
-            ended("a", 0, prompt_tokens=900, completion_tokens=100, **alice),
+            ended("a", 0, prompt_tokens=900, cached_tokens=3, completion_tokens=100, **alice),
             ended("b", DAY, prompt_tokens=1000, completion_tokens=1000, **alice),
         ],
         [
@@ -37,11 +37,11 @@ def audit_log(data_dir: Path) -> Path:
 def test_a_table_with_bars(audit_log: Path) -> None:
     """The most tokens come first, numbers are aligned, the total stands at the end."""
     assert ran("usage") == (
-        """key    requests  refused  failed  prompt  completion  total  estimated
-alice         2        0       0   1,900       1,100  3,000          -  ########################
-bob           2        1       0      40          10     50       100%  #
-total         4        1       0   1,940       1,110  3,050         2%
-"""
+        """key    requests  refused  failed  prompt  cached  completion  total  estimated
+alice         2        0       0   1,900     <1%       1,100  3,000          -  ########################
+bob           2        1       0      40       -          10     50       100%  #
+total         4        1       0   1,940     <1%       1,110  3,050         2%
+"""  # noqa: E501 - as it is printed
     )
 
 
@@ -57,6 +57,8 @@ def test_sums_as_json(audit_log: Path) -> None:
             "prompt_tokens": 1900,
             "completion_tokens": 1100,
             "counted_tokens": 0,
+            "cached_tokens": 3,
+            "cached_of_tokens": 900,
             "total_tokens": 3000,
         },
         {
@@ -68,6 +70,8 @@ def test_sums_as_json(audit_log: Path) -> None:
             "prompt_tokens": 40,
             "completion_tokens": 10,
             "counted_tokens": 50,
+            "cached_tokens": None,
+            "cached_of_tokens": 0,
             "total_tokens": 50,
         },
     ]

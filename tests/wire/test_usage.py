@@ -35,7 +35,11 @@ def read(dialect: Dialect, usage: dict[str, Any]) -> ReportedUsage | None:
         (OLLAMA, {"eval_count": 2}, ReportedUsage(None, 2)),
         (OLLAMA, {"prompt_eval_count": 0, "eval_count": 2}, ReportedUsage(None, 2)),
         (OLLAMA, {"prompt_eval_count": 0, "eval_count": 0}, None),
-        (OLLAMA, {"eval_count": 20, "eval_duration": 5 * 10**8}, ReportedUsage(None, 20, 0.5)),
+        (
+            OLLAMA,
+            {"eval_count": 20, "eval_duration": 5 * 10**8},
+            ReportedUsage(None, 20, seconds=0.5),
+        ),
         (OLLAMA, {"eval_count": 20, "eval_duration": -1}, ReportedUsage(None, 20)),
         (OLLAMA, {"eval_count": 20, "eval_duration": 10**400}, ReportedUsage(None, 20)),
         (OLLAMA, {"eval_count": 20, "eval_duration": "1"}, ReportedUsage(None, 20)),
@@ -50,43 +54,6 @@ def test_each_half_of_a_report_is_read_for_itself(
 ) -> None:
     """An absent or zero count reports nothing, as no prompt costs nothing."""
     assert read(dialect, report) == usage
-
-
-@pytest.mark.parametrize(
-    ("dialect", "report", "prompt"),
-    [
-        (OLLAMA, {"prompt_eval_count": 90, "prompt_eval_cached_count": 80, "eval_count": 2}, 90),
-        (OLLAMA, {"prompt_eval_count": 0, "prompt_eval_cached_count": 90, "eval_count": 2}, 90),
-        (OLLAMA, {"prompt_eval_cached_count": 90, "eval_count": 2}, 90),
-        (OLLAMA, {"prompt_eval_count": 3, "prompt_eval_cached_count": 90, "eval_count": 2}, 90),
-        (OLLAMA, {"prompt_eval_cached_count": 0, "eval_count": 2}, None),
-        (OLLAMA, {"prompt_eval_cached_count": -90, "eval_count": 2}, None),
-        (
-            OPENAI,
-            {"prompt_tokens": 90, "completion_tokens": 2, "prompt_tokens_details": {"x": 1}},
-            90,
-        ),
-        (
-            OPENAI,
-            {"completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 90}},
-            90,
-        ),
-        (OPENAI, {"completion_tokens": 2, "prompt_tokens_details": [90]}, None),
-        (
-            RESPONSES,
-            {"input_tokens": 0, "output_tokens": 2, "input_tokens_details": {"cached_tokens": 90}},
-            90,
-        ),
-        (ANTHROPIC, {"input_tokens": 10, "cache_read_input_tokens": 80, "output_tokens": 2}, 90),
-        (ANTHROPIC, {"input_tokens": 0, "cache_read_input_tokens": 90, "output_tokens": 2}, 90),
-        (ANTHROPIC, {"input_tokens": 10, "cache_read_input_tokens": -9, "output_tokens": 2}, 10),
-    ],
-)
-def test_a_prompt_that_was_cached_is_what_the_report_says(
-    dialect: Dialect, report: dict[str, Any], prompt: int | None
-) -> None:
-    """Cached tokens are in the prompt's count, beside it in Anthropic's, or alone the count."""
-    assert read(dialect, report) == ReportedUsage(prompt, 2)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from ollama_gateway.cli.audit.time_range import SinceOption, UntilOption, read_t
 from ollama_gateway.cli.audit.unknown import exit_if_unknown
 from ollama_gateway.cli.config import ConfigOption, JsonOption, WideOption, load_for_stores
 from ollama_gateway.cli.output import print_json, print_table
-from ollama_gateway.cli.table import Column, Row
+from ollama_gateway.cli.table import NOTHING, Column, Row
 from ollama_gateway.ledger.read.filtering import Filter
 from ollama_gateway.ledger.read.journals import merged
 from ollama_gateway.ledger.read.usage import COUNTS, WAYS, By, UsageSums, total
@@ -28,9 +28,10 @@ _COLUMNS: Final = (
     Column("refused", 5, is_number=True),
     Column("failed", 6, is_number=True),
     Column("prompt", 3, is_number=True),
+    Column("cached", 7, is_number=True),
     Column("completion", 4, is_number=True),
     Column("total", is_number=True),
-    Column("estimated", 7, is_number=True),
+    Column("estimated", 8, is_number=True),
 )
 
 
@@ -79,21 +80,26 @@ def _name(one: UsageSums) -> str:
 
 
 def _figures(one: UsageSums) -> Row:
-    counts = (one.requests, one.refused, one.failed)
-    tokens = (one.prompt_tokens, one.completion_tokens, one.total_tokens)
-    return *(f"{count:,}" for count in (*counts, *tokens)), _estimated(one)
+    counts = (one.requests, one.refused, one.failed, one.prompt_tokens)
+    tokens = (one.completion_tokens, one.total_tokens)
+    cached, estimated = one.cached_share, one.estimated_share
+    return (
+        *(f"{count:,}" for count in counts),
+        NOTHING if cached is None else _percent(cached),
+        *(f"{count:,}" for count in tokens),
+        _percent(estimated) if estimated else NOTHING,
+    )
 
 
-def _estimated(one: UsageSums) -> str:
-    """Return the share of tokens that are estimates; never 0 % if there is one."""
-    if not one.counted_tokens:
-        return "-"
-    share = 100 * one.counted_tokens / one.total_tokens
-    return "<1%" if share < 1 else f"{share:.0f}%"
+def _percent(share: float) -> str:
+    """Return a share in percent; never 0 % if there is any."""
+    return "<1%" if 0 < share < 0.01 else f"{share:.0%}"  # noqa: PLR2004 - one percent
 
 
 def _as_json(one: UsageSums, way: By) -> dict[str, Any]:
     name = way.replace("-", "_")
     group = {"key_id": one.name, "key_name": one.label} if way == "key" else {name: one.name}
-    counts = {count: getattr(one, count) for count in COUNTS}
+    counts: dict[str, Any] = {count: getattr(one, count) for count in COUNTS}
+    if not one.cached_of_tokens:
+        counts["cached_tokens"] = None
     return {**group, **counts, "total_tokens": one.total_tokens}

@@ -184,7 +184,7 @@ def _count(record: AuditRecord, frames: list[bytes], dialect: Dialect) -> None:
 
 def _note_usage(record: AuditRecord, usage: ReportedUsage, answer: GoodAnswer) -> None:
     """Note the tokens that the backend reported, and how fast it writes."""
-    record.report(usage.prompt, usage.completion)
+    record.report(usage.prompt, usage.completion, usage.cached)
     seconds = usage.seconds
     if usage.completion is None:
         return

@@ -56,6 +56,10 @@ class RecordMetrics:
         self.metrics.request(record.endpoint, record.model, record.backend, record.outcome)
         if record.backend is not None and record.ttft is not None:
             self.metrics.first_chunk(record.endpoint, record.backend, record.ttft)
+        if record.backend and record.model and record.prompt_tokens:
+            self.metrics.prompt(
+                record.model, record.backend, record.prompt_tokens, record.cached_tokens
+            )
         for attempt in record.attempts:
             good = "good" if attempt.first_chunk is not None else "cancelled"
             self.metrics.attempt(attempt.backend, attempt.reason or good)

@@ -80,6 +80,8 @@ class AuditRecord:
     reason: AnyReason | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))
     status: int = attrs.field(default=0, metadata=stored(COUNT))
     prompt_tokens: int | None = attrs.field(default=None, metadata=stored(COUNT, is_column=True))
+    cached_tokens: int | None = attrs.field(default=None, metadata=stored(COUNT, is_column=True))
+    """How many of `prompt_tokens` the backend had in its cache; None if it did not tell."""
     completion_tokens: int | None = attrs.field(
         default=None, metadata=stored(COUNT, is_column=True)
     )
@@ -133,9 +135,17 @@ class AuditRecord:
             until = until if attempt.first_chunk is None else self.arrived + attempt.first_chunk
         return math.ceil((until - since) * attempt.pace)
 
-    def report(self, prompt: int | None, completion: int | None) -> None:
-        """Take over the tokens that the backend reported; None for a half without a report."""
-        self.prompt_tokens = prompt if prompt is not None else self.prompt_tokens
+    def report(self, prompt: int | None, completion: int | None, cached: int | None = None) -> None:
+        """Take over the tokens that the backend reported; None for a half without a report.
+
+        Args:
+            prompt: tokens of the prompt.
+            completion: tokens of the answer.
+            cached: how many of the prompt's were cached; None if the backend did not tell.
+
+        """
+        if prompt is not None:
+            self.prompt_tokens, self.cached_tokens = prompt, cached
         self.completion_tokens = completion if completion is not None else self.completion_tokens
         self.tokens_source = "reported"
 

@@ -25,6 +25,7 @@ def document(**fields: Any) -> Document:
         "backend": "a",
         "outcome": "completed",
         "prompt_tokens": 10,
+        "cached_tokens": None,
         "completion_tokens": 5,
         "tokens_source": "reported",
         **fields,
@@ -33,13 +34,14 @@ def document(**fields: Any) -> Document:
 
 documents = st.lists(
     st.builds(
-        lambda key, model, outcome, day, prompt, completion, source: document(
+        lambda key, model, outcome, day, prompt, cached, completion, source: document(
             key_id=key,
             key_name=key,
             model=model,
             outcome=outcome,
             started_at=f"2026-01-{day:02}T00:00:00.000000Z",
             prompt_tokens=prompt,
+            cached_tokens=cached,
             completion_tokens=completion,
             tokens_source=source,
         ),
@@ -47,6 +49,7 @@ documents = st.lists(
         st.sampled_from([None, "m1", "m2"]),
         st.sampled_from(OUTCOMES),
         st.integers(1, 28),
+        st.none() | st.integers(0, 100),
         st.none() | st.integers(0, 100),
         st.none() | st.integers(0, 100),
         st.sampled_from([None, "reported", "counted"]),
@@ -91,6 +94,18 @@ def test_what_is_counted() -> None:
     assert one.total_tokens == 91
 
 
+def test_the_cached_share_is_of_the_prompts_that_tell_it() -> None:
+    """A prompt without a cached count makes the share neither smaller nor larger."""
+    told = [document(cached_tokens=9), document(cached_tokens=0)]
+    untold = [document(prompt_tokens=1000), document(prompt_tokens=None, cached_tokens=7)]
+
+    [one] = usage(told + untold, "key")
+    [unknown] = usage(untold, "key")
+
+    assert (one.cached_tokens, one.cached_of_tokens, one.cached_share) == (9, 20, 0.45)
+    assert unknown.cached_share is None
+
+
 def test_a_key_has_the_name_it_had_last() -> None:
     """Groups go by the id, and show the latest name."""
     [one] = usage([document(), document(key_name="bob")], "key")
@@ -106,6 +121,7 @@ def test_every_way_to_group_sums_up_to_the_same(records: list[Document]) -> None
     assert all(whole == wholes[0] for whole in wholes)
     assert wholes[0].requests == len(records)
     assert wholes[0].counted_tokens <= wholes[0].total_tokens
+    assert wholes[0].cached_tokens <= wholes[0].cached_of_tokens <= wholes[0].prompt_tokens
 
 
 @given(documents, st.randoms(use_true_random=False))

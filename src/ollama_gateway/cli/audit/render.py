@@ -102,7 +102,9 @@ def _tokens_in_words(document: Document) -> str:
     if prompt is None and completion is None:
         return "none"
     source = _SOURCES.get(document["tokens_source"] or "", "")
-    return f"{prompt or 0:,} prompt, {completion or 0:,} completion{source}"
+    cached = document["cached_tokens"]
+    of_them = f" ({cached:,} cached)" if cached is not None else ""
+    return f"{prompt or 0:,} prompt{of_them}, {completion or 0:,} completion{source}"
 
 
 def _shown(value: str | None) -> str:

@@ -36,6 +36,20 @@ class UsageSums:
     completion_tokens: int = 0
     counted_tokens: int = 0
     """How many of the tokens are estimates, made here because no backend reported them."""
+    cached_tokens: int = 0
+    """Tokens of prompts that the backends had in their caches, as far as they tell."""
+    cached_of_tokens: int = 0
+    """All tokens of the prompts whose backends tell how many were cached."""
+
+    @property
+    def cached_share(self) -> float | None:
+        """The cached share of the prompts whose backends tell it; None if there are none."""
+        return self.cached_tokens / self.cached_of_tokens if self.cached_of_tokens else None
+
+    @property
+    def estimated_share(self) -> float:
+        """The share of the tokens that are estimates."""
+        return self.counted_tokens / self.total_tokens if self.total_tokens else 0.0
 
     @property
     def total_tokens(self) -> int:
@@ -53,6 +67,10 @@ class UsageSums:
         source = document["tokens_source"]
         self.counted_tokens += prompt * (source in PROMPT_COUNTED)
         self.counted_tokens += completion * (source in COMPLETION_COUNTED)
+        cached = document["cached_tokens"]
+        if cached is not None:
+            self.cached_tokens += min(cached, prompt)
+            self.cached_of_tokens += prompt
 
 
 COUNTS: Final = tuple(field.name for field in attrs.fields(UsageSums) if field.default == 0)

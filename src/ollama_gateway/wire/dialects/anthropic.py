@@ -17,6 +17,7 @@ from ollama_gateway.wire.dialects.reading import (
     Reading,
     ReportedUsage,
     Shape,
+    cached_count_of,
     count_of,
     error_text,
     has_shape,
@@ -42,6 +43,8 @@ EVENTS: Final = {
     *("message_start", "message_delta", "message_stop", "ping"),
     *("content_block_start", "content_block_delta", "content_block_stop"),
 }
+_PROMPT_COUNTS: Final = ("input_tokens", "cache_creation_input_tokens")
+"""They do not overlap; `cache_read_input_tokens` comes on top of both."""
 _TEXT_KEYS: Final = strings_under("text", "thinking", "partial_json")
 _ORDINARY_STARTS: Final = (b"event: content_block_", b"event: message_start", b"event: ping")
 
@@ -94,8 +97,8 @@ class AnthropicDialect(EventDialect):
         return b"event: error\ndata: " + self.error_body(error, request_id) + b"\n"
 
     def _usage(self, document: dict[str, object]) -> ReportedUsage | None:
-        """Add the cached tokens, which `input_tokens` does not include."""
+        """Add the tokens read from a cache and written to it, which `input_tokens` lacks."""
         usage = document.get("usage")
-        counts = ("input_tokens", "cache_read_input_tokens", "output_tokens")
-        fresh, cached, written = (count_of(member_of(usage, name)) for name in counts)
-        return usage_of((fresh or 0) + (cached or 0), written)
+        cached = cached_count_of(member_of(usage, "cache_read_input_tokens"))
+        prompt = sum(count_of(member_of(usage, name)) or 0 for name in _PROMPT_COUNTS)
+        return usage_of(prompt + (cached or 0), member_of(usage, "output_tokens"), cached=cached)

@@ -25,8 +25,9 @@ _COUNTS: Final = ("prompt_eval_count", "prompt_eval_cached_count", "eval_count")
 _GENERATED: Final = frozenset({"message", "response"})
 """The members beside which there is always `done`."""
 _TEXT_KEYS: Final = strings_under("content", "thinking", "response")
+_DURATIONS: Final = ("prompt_eval_duration", "eval_duration")
 _MAX_NANOSECONDS: Final = 10**18
-"""A longer time for an answer is not believed."""
+"""A longer time for a prompt or an answer is not believed."""
 
 
 @attrs.frozen
@@ -34,9 +35,7 @@ class OllamaDialect(Dialect):
     """`/api/*`."""
 
     name: str = "ollama"
-    relevant_keys: ClassVar[frozenset[str]] = frozenset(
-        {"error", "done", "eval_duration", *_COUNTS}
-    )
+    relevant_keys: ClassVar[frozenset[str]] = frozenset({"error", "done", *_COUNTS, *_DURATIONS})
 
     def recognize(self, frame: bytes) -> Reading | None:
         """Recognize intermediate lines by their first key; all others are parsed."""
@@ -78,10 +77,17 @@ class OllamaDialect(Dialect):
         return self.error_body(error, request_id) + b"\n"
 
     def _usage(self, document: dict[str, object]) -> ReportedUsage | None:
-        """Return the counts and the duration; `prompt_eval_count` includes cached tokens."""
+        """Return the counts and the durations; `prompt_eval_count` includes cached tokens."""
         prompt, cached, written = map(document.get, _COUNTS)
         usage = usage_of(prompt, written, cached=cached)
-        nanoseconds = document.get("eval_duration")
-        if usage is None or type(nanoseconds) is not int or not 0 < nanoseconds < _MAX_NANOSECONDS:
-            return usage
-        return attrs.evolve(usage, seconds=nanoseconds / 1e9)
+        if usage is None:
+            return None
+        reading, writing = (_seconds(document.get(name)) for name in _DURATIONS)
+        return attrs.evolve(usage, prompt_seconds=reading, seconds=writing)
+
+
+def _seconds(nanoseconds: object) -> float | None:
+    """Return a duration in seconds; None for a value that is none."""
+    if type(nanoseconds) is int and 0 < nanoseconds < _MAX_NANOSECONDS:
+        return nanoseconds / 1e9
+    return None

@@ -24,6 +24,10 @@ class ReportedUsage:
     """Tokens of the prompt, cached ones included; None if not reported."""
     completion: int | None
     """Tokens of the answer; None if not reported."""
+    cached: int | None = None
+    """Tokens of the prompt that the backend had in its cache; None if it does not tell."""
+    prompt_seconds: float | None = None
+    """Seconds that the backend took to read the tokens not cached; None if not reported."""
     seconds: float | None = None
     """Seconds that the backend took to write the answer; None if not reported."""
 
@@ -98,19 +102,28 @@ def usage_of(prompt: object, completion: object, *, cached: object = None) -> Re
     nothing either.
 
     Args:
-        prompt: tokens of the prompt.
+        prompt: tokens of the prompt, cached ones included.
         completion: tokens of the answer.
-        cached: tokens of the prompt that were cached; a lower bound of the prompt.
+        cached: tokens of the prompt that were cached, 0 for none; a lower bound of the prompt, and
+            without meaning if there is no prompt.
 
     """
-    read = max(count_of(prompt) or 0, count_of(cached) or 0) or None
+    found = cached_count_of(cached)
+    read = max(count_of(prompt) or 0, found or 0) or None
     written = count_of(completion)
-    return None if read is None and written is None else ReportedUsage(read, written)
+    if read is None and written is None:
+        return None
+    return ReportedUsage(read, written, None if read is None else found)
 
 
 def count_of(value: object) -> int | None:
     """Return a number of tokens from 1 to `MAX_REPORTED_TOKENS`; None for anything else."""
     return value if type(value) is int and 0 < value <= MAX_REPORTED_TOKENS else None
+
+
+def cached_count_of(value: object) -> int | None:
+    """Return a number of cached tokens: as `count_of`, but 0 says that none were cached."""
+    return 0 if type(value) is int and value == 0 else count_of(value)
 
 
 def member_of(value: object, name: str) -> object:

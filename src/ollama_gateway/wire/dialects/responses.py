@@ -17,6 +17,7 @@ from ollama_gateway.wire.dialects.reading import (
     Reading,
     ReportedUsage,
     Shape,
+    count_of,
     error_text,
     member_of,
     one_line,
@@ -98,7 +99,11 @@ class ResponsesDialect(EventDialect):
         return b"event: response.failed\ndata: " + one_line(event) + b"\n\n"
 
     def _usage(self, response: dict[str, object]) -> ReportedUsage | None:
+        """Return the counts; `cached_tokens` of 0 tells nothing.
+
+        Ollama always writes it here, also where it does not know the count (openai/responses.go).
+        """
         usage = response.get("usage")
-        details = member_of(usage, "input_tokens_details")
+        cached = member_of(member_of(usage, "input_tokens_details"), "cached_tokens")
         counts = (member_of(usage, name) for name in ("input_tokens", "output_tokens"))
-        return usage_of(*counts, cached=member_of(details, "cached_tokens"))
+        return usage_of(*counts, cached=count_of(cached))
