@@ -31,7 +31,7 @@ JSON_WHITESPACE: Final = b" \t\r\n"
 
 
 class LongText(str):
-    """Stands for a long string that was left out; only its size is known."""
+    """Stands for a long string of which only the size is known, or the size and the beginning."""
 
     __slots__ = ("printed", "size")
     size: int
@@ -40,16 +40,21 @@ class LongText(str):
     """Bytes of the text as JSON, without quotes."""
 
     @classmethod
-    def of(cls, size: int, printed: int) -> Self:
+    def of(cls, size: int, printed: int, begun: str = "(long)") -> Self:
         """Create one of this size."""
-        text = cls("(long)")
+        text = cls(begun)
         text.size, text.printed = size, printed
         return text
 
 
+def utf8(text: str) -> bytes:
+    """Return the UTF-8 bytes; a lone surrogate has as many as Go's replacement for it."""
+    return text.encode("utf-8", "surrogatepass")
+
+
 def utf8_size(text: str) -> int:
-    """Count the UTF-8 bytes; a lone surrogate has as many as Go's replacement for it."""
-    return text.size if isinstance(text, LongText) else len(text.encode("utf-8", "surrogatepass"))
+    """Count the UTF-8 bytes."""
+    return text.size if isinstance(text, LongText) else len(utf8(text))
 
 
 def parse(body: bytes) -> dict[str, object]:
