@@ -7,6 +7,7 @@ from ssl import SSLContext
 
 import httpx
 
+from ollama_gateway.backends.affinity import Affinity
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.connecting import tcp
@@ -49,7 +50,10 @@ def build_backends(
         )
         for backend in settings.backends
     ]
-    return Backends.of(backends, metrics)
+    affinity = settings.affinity
+    return Backends.of(
+        backends, metrics, Affinity(affinity.idle, affinity.capacity) if affinity.enabled else None
+    )
 
 
 def _headers(backend: BackendSettings) -> dict[str, str]:

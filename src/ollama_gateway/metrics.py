@@ -94,6 +94,12 @@ class Metrics:
             ["result"],
             registry=registry,
         )
+        self._affinity = Counter(
+            "ollama_gateway_affinity",
+            "Requests that a backend answered: whether their conversation kept its backend.",
+            ["result"],
+            registry=registry,
+        )
         self._retries = Counter(
             "ollama_gateway_retries",
             "Further attempts at failing backends: started, or refused by the retry budget.",
@@ -193,6 +199,10 @@ class Metrics:
     def hedge(self, result: str) -> None:
         """Count a hedge: `started`, `won`, or why it was skipped."""
         self._hedges.labels(result).inc()
+
+    def affinity(self, result: str) -> None:
+        """Count an answered request: `new`, `kept`, `moved`, or `none` without a conversation."""
+        self._affinity.labels(result).inc()
 
     def retry(self, result: str) -> None:
         """Count a retry: `started`, or `budget` if the budget refused it."""

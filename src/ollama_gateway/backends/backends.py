@@ -18,9 +18,12 @@ import attrs
 import trio
 
 from ollama_gateway import clock
+from ollama_gateway.backends.affinity import Affinity
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.catalog import Catalog, Listing
+from ollama_gateway.backends.evaluation import Evaluation, RouteRequest
 from ollama_gateway.backends.mismatch import log_digest_mismatches
+from ollama_gateway.backends.placement import Choice, Placement
 from ollama_gateway.backends.waiting import WaitingLine
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
@@ -56,15 +59,22 @@ class Backends:
 
     all: tuple[Backend, ...]
     metrics: Metrics = attrs.field(factory=Metrics)
+    affinity: Affinity | None = None
+    """Which conversations are where; None if it does not count."""
     line: WaitingLine = attrs.field(factory=WaitingLine, init=False)
     catalog: Catalog = attrs.field(factory=Catalog, init=False)
     last_version: str | None = attrs.field(default=None, init=False)
 
     @classmethod
-    def of(cls, backends: Iterable[Backend], metrics: Metrics | None = None) -> Backends:
+    def of(
+        cls,
+        backends: Iterable[Backend],
+        metrics: Metrics | None = None,
+        affinity: Affinity | None = None,
+    ) -> Backends:
         """Sort by priority; equal priorities keep the order of the settings."""
         ordered = sorted(backends, key=lambda backend: backend.priority)
-        return cls(tuple(ordered), metrics or Metrics())
+        return cls(tuple(ordered), metrics or Metrics(), affinity)
 
     async def aclose(self) -> None:
         """Close all idle connections, forced, so that no backend can delay it."""
@@ -93,6 +103,18 @@ class Backends:
             raise ModelDown if is_down else ModelUnknown
         if all(backend.is_paused for backend in hosts):
             raise ModelDown(Reason.BACKENDS_PAUSED)
+
+    def choose(self, route: RouteRequest, left: list[Evaluation], now: float) -> Choice:
+        """Choose where a request should go, for the sake of its conversation."""
+        return self.affinity.choose(route, left, now) if self.affinity else Choice()
+
+    def placement(
+        self, choice: Choice, evaluation: Evaluation, route: RouteRequest, now: float
+    ) -> Placement | None:
+        """Return what an attempt should find in the prefix cache; None without affinity."""
+        if self.affinity is None or route.is_slotless:
+            return None
+        return self.affinity.placement(choice, evaluation, route, now)
 
     def is_remote(self, model: ModelName) -> bool:
         """Return True if any backend lists the name for a cloud model."""

@@ -26,6 +26,7 @@ from ollama_gateway.wire.bounds import Measure, measured, measured_inputs, with_
 from ollama_gateway.wire.dialects import Shape
 from ollama_gateway.wire.encoding import ZSTD
 from ollama_gateway.wire.headers import Headers, content_coding, upstream_headers
+from ollama_gateway.wire.identity import ConversationIdentity, conversation_of, readable
 from ollama_gateway.wire.large import RequestBody, Steps, fields_of
 from ollama_gateway.wire.load_options import LoadOptions, load_options
 from ollama_gateway.wire.loading import only_loads, unloads
@@ -63,6 +64,8 @@ class ModelCall:
     """Whether the model leaves the backend's memory after the answer."""
     lost_tools: bool = False
     """Whether tools that the key may not use were taken out of the body."""
+    conversation: ConversationIdentity | None = None
+    """The conversation that it belongs to, if any."""
     is_empty: bool = False
     """Whether it has nothing to embed, so Ollama answers with an empty list."""
 
@@ -130,12 +133,25 @@ def may_use_in_cloud(principal: Principal, model: ModelName) -> bool:
 
 
 async def read_call(
-    principal: Principal, ask: Ask, body: RequestBody, *, is_measured: bool
+    principal: Principal,
+    ask: Ask,
+    body: RequestBody,
+    *,
+    is_measured: bool,
+    has_affinity: bool = False,
 ) -> ModelCall:
     """Read the body and authorise its request; raises BadRequest or Forbidden.
 
     Where a stream reports its usage only on request, the gateway asks for it even if the client
     did not.
+
+    Args:
+        principal: the key of the request.
+        ask: the request.
+        body: its body.
+        is_measured: whether its tokens are limited.
+        has_affinity: whether its conversation counts.
+
     """
     document = await in_turns(fields_of(body))
     requested_name = json_body.model_of(document, legacy=ask.endpoint.has_legacy_name)
@@ -145,6 +161,10 @@ async def read_call(
     if not principal.may_use(model):
         raise ModelForbidden(requested_name, reason=Reason.MODEL_NOT_ALLOWED)
     headers, size = upstream_headers(ask.headers), len(body)
+    conversation = None
+    if has_affinity and ask.endpoint.bounds:
+        fields = await in_turns(readable(body, document))
+        conversation = conversation_of(principal.key_id, model.key, ask.headers, fields)
     searches, body = await _searches(principal, ask.endpoint, document, body, model)
     passes = PASSES if searches else 1
     is_measured = is_measured and not _only_loads(ask, model, document, body)
@@ -167,6 +187,7 @@ async def read_call(
         end_user=end_user_in(document, principal),
         unloads=unloads(document),
         lost_tools=lost_tools,
+        conversation=conversation,
         is_empty=inputs is not None and not json_body.lookup(document, inputs),
     )
 

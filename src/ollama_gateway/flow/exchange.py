@@ -19,6 +19,7 @@ from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends, ModelDown, ModelUnknown
 from ollama_gateway.backends.evaluation import RouteRequest
 from ollama_gateway.backends.occupancy import Slot
+from ollama_gateway.backends.placement import AffinityKind
 from ollama_gateway.backends.selection import Candidates
 from ollama_gateway.errors import GatewayError, ModelForbidden, Unavailable
 from ollama_gateway.flow.admission import (
@@ -80,7 +81,12 @@ class Exchange:
                         record.backend = winner.backend.name
                         record.model = winner.backend.spelling(call.model) or record.model
                         record.ttft = clock.now() - ask.arrived
-                        extra = lease.headers + call.changes + self.exposed(winner.backend.name)
+                        record.affinity = winner.slot.affinity
+                        extra = (
+                            lease.headers
+                            + call.changes
+                            + self.exposed(winner.backend.name, winner.slot.affinity)
+                        )
                         finish = partial(self._finish, lease, record, call, winner.backend)
                         await relay(winner, ask, record, finish, self.deadlines.idle, extra)
 
@@ -94,7 +100,10 @@ class Exchange:
             principal = await self.keys.identify(ask.credential)  # 401
             may_call(principal, ask)  # 403
         is_measured = lease.quota.has_budget or not ask.endpoint.reports_usage
-        return await read_call(principal, ask, body, is_measured=is_measured)
+        has_affinity = self.backends.affinity is not None
+        return await read_call(
+            principal, ask, body, is_measured=is_measured, has_affinity=has_affinity
+        )
 
     def candidates(self, principal: Principal, call: ModelCall, only: Backend | None) -> Candidates:
         """Return the backends that may serve the call, or `only` that one.
@@ -109,7 +118,15 @@ class Exchange:
         except ModelUnknown:
             raise ModelForbidden(call.requested_name, reason=Reason.UNKNOWN_MODEL) from None
         is_slotless = call.endpoint.is_slotless
-        route = RouteRequest(call.model, principal.key_id, call.load_options, is_slotless, only)
+        route = RouteRequest(
+            call.model,
+            principal.key_id,
+            call.load_options,
+            is_slotless,
+            only,
+            call.conversation,
+            call.size,
+        )
         return Candidates(self.backends, route, self.deadlines.queue)
 
     def race(self, candidates: Candidates, call: ModelCall, ask: Ask, record: AuditRecord) -> Race:
@@ -164,6 +181,9 @@ class Exchange:
         context = self.backends.context(call.model) if measure else None
         return Cost(call.model.key, measure, context)
 
-    def exposed(self, backend: str) -> Headers:
-        """Return the header that names the backend, if clients may see it."""
-        return [(b"x-gateway-backend", backend.encode())] if self.expose_backend else []
+    def exposed(self, backend: str, affinity: AffinityKind | None = None) -> Headers:
+        """Return the headers that tell of the backend, if clients may see it."""
+        if not self.expose_backend:
+            return []
+        kept = [(b"x-gateway-affinity", affinity.encode())] if affinity is not None else []
+        return [(b"x-gateway-backend", backend.encode()), *kept]
