@@ -21,6 +21,7 @@ from ollama_gateway.backends.transport import MAX_IDLE
 from ollama_gateway.build_backends import Transports, build_backends
 from ollama_gateway.build_listeners import admin_access, admin_listener, public_listener
 from ollama_gateway.flow.answers import AnswerBudget
+from ollama_gateway.flow.changing_heads import ChangingHeads
 from ollama_gateway.flow.deadline import Deadlines
 from ollama_gateway.flow.exchange import Exchange
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
@@ -114,6 +115,7 @@ async def build(
             deadlines=_deadlines(settings.race),
             rules=_rules(settings.race, metrics),
             answers=AnswerBudget(settings.server.max_answers_total),
+            heads=ChangingHeads() if backends.affinity is not None else None,
             expose_backend=settings.server.expose_backend,
         )
         app = _app(settings, _routes(settings, exchange, keys, discovery, metrics), metrics)
@@ -129,6 +131,7 @@ async def build(
             copier=copier,
             audit=audit,
             hedging=exchange.rules.hedging,
+            heads=exchange.heads,
             find_key=partial(find_key, place, runner=runner),
             settings_file=settings.source,
             requests_running=lambda: app.requests_running,

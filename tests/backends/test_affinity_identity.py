@@ -57,7 +57,7 @@ async def test_an_answer_that_is_continued_tells_its_conversation(autojump_clock
     fleet = Fleet()
     slot = fleet.take(conversation(1))
     assert slot.placement is not None
-    fleet.affinity.remember(slot.placement, "resp_1")
+    slot.placement.answer_id = "resp_1"
     answer(slot)
     for number in range(2, 12):
         later = fleet.take(conversation(number, previous_response_id="resp_1"))

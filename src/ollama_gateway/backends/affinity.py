@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 MAX_CONVERSATIONS: Final = 85_000
 MAX_HEADS: Final = 10_000
-MAX_RESPONSES: Final = 5_000
+MAX_ANSWERS: Final = 5_000
 """Together 100,000 identities, in at most 32 MiB."""
 HEAD_BYTES: Final = 8
 SEVERAL_HEADS: Final = 3
@@ -58,7 +58,7 @@ class Affinity:
     conversations: Bindings = attrs.field(init=False, repr=False)
     heads: Bindings = attrs.field(init=False, repr=False)
     """Which replicas have read the system text and tools that conversations begin with."""
-    _responses: dict[bytes, bytes] = attrs.field(factory=dict, init=False, repr=False)
+    _answers: dict[bytes, bytes] = attrs.field(factory=dict, init=False, repr=False)
     """By the ids of relayed answers, the identities of their conversations."""
 
     def __attrs_post_init__(self) -> None:
@@ -112,20 +112,18 @@ class Affinity:
             placement.backend, placement.replica, route.key_id, placement.tokens, heads
         )
         self.conversations.bind(choice.identity, binding, now)
+        if placement.answer_id is not None:
+            self._remember(choice.identity, route.key_id, placement.answer_id)
         if choice.shared is not None:
             shared = _at(choice.shared, placement.backend)
             known = self.heads.get(shared, now)
             tokens = min(placement.tokens, known.tokens) if known else placement.tokens
             self.heads.bind(shared, attrs.evolve(binding, tokens=tokens, heads=b""), now)
 
-    def remember(self, placement: Placement, response_id: str) -> None:
-        """Note the id of an answer, which the conversation's next request may name."""
-        if placement.choice.identity is None:
-            return
-        if len(self._responses) >= MAX_RESPONSES:
-            del self._responses[next(iter(self._responses))]
-        key = _response_key(placement.route.key_id, response_id)
-        self._responses[key] = placement.choice.identity
+    def _remember(self, identity: bytes, key_id: str, answer_id: str) -> None:
+        if len(self._answers) >= MAX_ANSWERS:
+            del self._answers[next(iter(self._answers))]
+        self._answers[_answer_key(key_id, answer_id)] = identity
 
     def _identities(
         self, route: RouteRequest, conversation: ConversationIdentity, now: float
@@ -133,8 +131,8 @@ class Affinity:
         """Return the identity of a conversation, and one that it shares with others, if any."""
         identity, coarse = conversation.id, conversation.coarse
         if conversation.previous_response_id is not None:
-            answered = _response_key(route.key_id, conversation.previous_response_id)
-            identity = self._responses.get(answered, identity)
+            answered = _answer_key(route.key_id, conversation.previous_response_id)
+            identity = self._answers.get(answered, identity)
         known = self.conversations.get(identity, now)
         if known is None or len(known.heads) < SEVERAL_HEADS * HEAD_BYTES:
             return identity, coarse
@@ -227,5 +225,5 @@ def _at(shared: bytes, backend: Backend) -> bytes:
     return _digest(shared, backend.name.encode())
 
 
-def _response_key(key_id: str, response_id: str) -> bytes:
-    return _digest(b"response", key_id.encode(), response_id.encode("utf-8", "replace"))
+def _answer_key(key_id: str, answer_id: str) -> bytes:
+    return _digest(b"answer", key_id.encode(), answer_id.encode("utf-8", "replace"))

@@ -69,6 +69,8 @@ class Placement:
     _reads: int = attrs.field(default=0, init=False)
     """Tokens that the replica was expected to read."""
     _writes_since: float | None = attrs.field(default=None, init=False)
+    answer_id: str | None = attrs.field(default=None, init=False)
+    """By which a later request may continue the answer."""
     is_counted: bool = attrs.field(default=False, init=False)
     """Whether the backend has reported `tokens`, and with them these two, if it does."""
     found: int | None = attrs.field(default=None, init=False)

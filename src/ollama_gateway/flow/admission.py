@@ -16,6 +16,7 @@ from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.errors import Forbidden, ModelForbidden, SearchForbidden, UnsupportedEncoding
 from ollama_gateway.flow.ask import Ask
+from ollama_gateway.flow.changing_heads import ChangingHeads
 from ollama_gateway.flow.endpoints import Endpoint
 from ollama_gateway.keys.key import Principal
 from ollama_gateway.ledger.asked import end_user_in
@@ -138,7 +139,7 @@ async def read_call(
     body: RequestBody,
     *,
     is_measured: bool,
-    has_affinity: bool = False,
+    heads: ChangingHeads | None = None,
 ) -> ModelCall:
     """Read the body and authorise its request; raises BadRequest or Forbidden.
 
@@ -150,7 +151,7 @@ async def read_call(
         ask: the request.
         body: its body.
         is_measured: whether its tokens are limited.
-        has_affinity: whether its conversation counts.
+        heads: watches the heads of conversations; None if these do not count.
 
     """
     document = await in_turns(fields_of(body))
@@ -162,9 +163,11 @@ async def read_call(
         raise ModelForbidden(requested_name, reason=Reason.MODEL_NOT_ALLOWED)
     headers, size = upstream_headers(ask.headers), len(body)
     conversation = None
-    if has_affinity and ask.endpoint.bounds:
+    if heads is not None and ask.endpoint.bounds:
         fields = await in_turns(readable(body, document))
         conversation = conversation_of(principal.key_id, model.key, ask.headers, fields)
+        if conversation is not None:
+            heads.note(principal, conversation, fields)
     searches, body = await _searches(principal, ask.endpoint, document, body, model)
     passes = PASSES if searches else 1
     is_measured = is_measured and not _only_loads(ask, model, document, body)

@@ -144,6 +144,8 @@ async def _first_chunk(
         is_good = call.streams and await begins_well(first[0], dialect, call.shape)
     if not is_good:
         raise AttemptFailed(Reason.GARBLED_ANSWER, BackendFault.ERROR)
+    if slot.placement is not None:
+        slot.placement.answer_id = dialect.answer_id(first[0])
     return GoodAnswer(
         slot,
         head.status,

@@ -19,7 +19,6 @@ from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends, ModelDown, ModelUnknown
 from ollama_gateway.backends.evaluation import RouteRequest
 from ollama_gateway.backends.occupancy import Slot
-from ollama_gateway.backends.placement import AffinityKind
 from ollama_gateway.backends.selection import Candidates
 from ollama_gateway.errors import GatewayError, ModelForbidden, Unavailable
 from ollama_gateway.flow.admission import (
@@ -32,6 +31,7 @@ from ollama_gateway.flow.admission import (
 from ollama_gateway.flow.answers import AnswerBudget
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.attempt import GoodAnswer, try_backend
+from ollama_gateway.flow.changing_heads import ChangingHeads
 from ollama_gateway.flow.deadline import Deadline, Deadlines
 from ollama_gateway.flow.failures import AttemptFailed
 from ollama_gateway.flow.race import Race, Rules
@@ -57,6 +57,8 @@ class Exchange:
     deadlines: Deadlines
     rules: Rules
     answers: AnswerBudget
+    heads: ChangingHeads | None = None
+    """Watches the heads of conversations, where these count."""
     expose_backend: bool = False
 
     async def serve(self, ask: Ask) -> None:
@@ -82,11 +84,8 @@ class Exchange:
                         record.model = winner.backend.spelling(call.model) or record.model
                         record.ttft = clock.now() - ask.arrived
                         record.affinity = winner.slot.affinity
-                        extra = (
-                            lease.headers
-                            + call.changes
-                            + self.exposed(winner.backend.name, winner.slot.affinity)
-                        )
+                        told = self.exposed(winner.backend.name, record.affinity)
+                        extra = lease.headers + call.changes + told
                         finish = partial(self._finish, lease, record, call, winner.backend)
                         await relay(winner, ask, record, finish, self.deadlines.idle, extra)
 
@@ -100,10 +99,7 @@ class Exchange:
             principal = await self.keys.identify(ask.credential)  # 401
             may_call(principal, ask)  # 403
         is_measured = lease.quota.has_budget or not ask.endpoint.reports_usage
-        has_affinity = self.backends.affinity is not None
-        return await read_call(
-            principal, ask, body, is_measured=is_measured, has_affinity=has_affinity
-        )
+        return await read_call(principal, ask, body, is_measured=is_measured, heads=self.heads)
 
     def candidates(self, principal: Principal, call: ModelCall, only: Backend | None) -> Candidates:
         """Return the backends that may serve the call, or `only` that one.
@@ -181,7 +177,7 @@ class Exchange:
         context = self.backends.context(call.model) if measure else None
         return Cost(call.model.key, measure, context)
 
-    def exposed(self, backend: str, affinity: AffinityKind | None = None) -> Headers:
+    def exposed(self, backend: str, affinity: str | None = None) -> Headers:
         """Return the headers that tell of the backend, if clients may see it."""
         if not self.expose_backend:
             return []

@@ -20,6 +20,7 @@ from ollama_gateway.backends.catalog import names
 from ollama_gateway.backends.evaluation import RouteRequest
 from ollama_gateway.errors import BadRequest, NotFound
 from ollama_gateway.flow.ask import Ask
+from ollama_gateway.flow.changing_heads import ADVICE, ChangingHeads
 from ollama_gateway.flow.hedging import Hedging
 from ollama_gateway.keys.key import APIKey, KeyRefused, utc_now
 from ollama_gateway.ledger.audit import AuditServices
@@ -31,6 +32,7 @@ from ollama_gateway.server.degraded import degraded_backends
 from ollama_gateway.server.explain import explain, facts_of
 from ollama_gateway.server.routes import Routes
 from ollama_gateway.wire.headers import Headers
+from ollama_gateway.wire.identity import HEADERS, conversation_of
 from ollama_gateway.wire.names import ModelName
 
 if TYPE_CHECKING:  # redis only where it is configured
@@ -56,6 +58,7 @@ class Admin:
     """Keeps the copy of the catalog in Redis, if there is a Redis."""
     audit: AuditServices
     hedging: Hedging
+    heads: ChangingHeads | None
     find_key: Callable[[str], Awaitable[APIKey]]
     """Finds a key by its id or name; raises KeyRefused if there is no such key."""
     settings_file: Path | None
@@ -223,12 +226,15 @@ class Admin:
         await ask.downstream.respond(200, JSON_HEADERS, json.dumps(body).encode())
 
     async def explain(self, ask: Ask) -> None:
-        """Answer `/explain/MODEL?key=KEY`: which backend would get a request now, and why.
+        """Answer `/explain/MODEL?key=KEY&session=ID`: who would get a request now, and why.
 
-        KEY is an id or a name; 400 if it is unknown.
+        KEY is an id or a name; 400 if it is unknown, or if there is none for a session. ID is the
+        value of the header in which a client names its conversation.
         """
-        model = ModelName.parse(unquote(ask.parameter))
-        given = parse_qs(ask.query).get("key")
+        model, query = ModelName.parse(unquote(ask.parameter)), parse_qs(ask.query)
+        given, session = query.get("key"), query.get("session")
+        if session and not given:
+            raise BadRequest("a session belongs to a key: name it too")
         try:
             key = await self.find_key(given[0]) if given else None
         except KeyRefused as error:
@@ -240,9 +246,18 @@ class Admin:
             "key": key and {"id": key.id, "name": key.name, "may_use": _may_use(key, model)},
             "hedge_after_s": delay if math.isfinite(delay) else None,
             "waiting": len(self.backends.line),
-            **explain(RouteRequest(model, key.id if key else ""), self.backends, now),
+            "advice": ADVICE if key and self.heads and self.heads.is_advised(key.id) else None,
+            **explain(_route(model, key, session), self.backends, now),
         }
         await ask.downstream.respond(200, JSON_HEADERS, json.dumps(body).encode())
+
+
+def _route(model: ModelName, key: APIKey | None, session: list[str] | None) -> RouteRequest:
+    if key is None:
+        return RouteRequest(model, "")
+    headers = [(HEADERS[0], name.encode("utf-8", "surrogatepass")) for name in session or ()]
+    conversation = conversation_of(key.id, model.key, headers, {})
+    return RouteRequest(model, key.id, conversation=conversation)
 
 
 def _may_use(key: APIKey, model: ModelName) -> bool:

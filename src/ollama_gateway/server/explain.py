@@ -13,6 +13,7 @@ from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.breaker import Breaker
 from ollama_gateway.backends.evaluation import Evaluation, RouteRequest, evaluate, in_order
+from ollama_gateway.backends.placement import Choice
 
 Facts = dict[str, Any]
 
@@ -22,16 +23,19 @@ def explain(route: RouteRequest, backends: Backends, now: float) -> dict[str, li
 
     Each entry names its `backend`, its state, and `why` in words.
     """
-    ordered = in_order(evaluate(route, backends, now))
+    evaluated = evaluate(route, backends, now)
+    choice = backends.choose(route, evaluated, now)
+    ordered = in_order(evaluated, choice.first, choice.last)
     admitted = [j for j in ordered if j.is_admitted]
-    chosen = sorted(admitted, key=lambda j: not j.has_room) or ordered[:1]
+    awaited = choice.first if now < choice.until else None
+    chosen = sorted(admitted, key=lambda j: not (j.has_room or j.backend is awaited)) or ordered[:1]
     names = {evaluation.backend.name for evaluation in chosen}
     return {
         "candidates": [
             {
                 "order": order,
                 **_shown(evaluation.backend, route, now),
-                "why": ", ".join(_merits(evaluation, now)),
+                "why": ", ".join([*_merits(evaluation, now), *_reads(evaluation, choice, now)]),
             }
             for order, evaluation in enumerate(chosen, 1)
         ],
@@ -41,6 +45,19 @@ def explain(route: RouteRequest, backends: Backends, now: float) -> dict[str, li
             if backend.name not in names
         ],
     }
+
+
+def _reads(evaluation: Evaluation, choice: Choice, now: float) -> Iterator[str]:
+    """Say what a conversation has to do with a candidate."""
+    backend, own = evaluation.backend, choice.own
+    if own is not None and own.backend is backend:
+        yield f"has the conversation, {choice.cached:,} tokens cached"
+        if backend is choice.first and not evaluation.has_room and now < choice.until:
+            yield f"waits for it at most {_seconds(choice.until - now)} s"
+        elif choice.first is not backend and choice.last is not backend:
+            yield "its line costs more than reading the prompt elsewhere"
+    elif own is None and backend is choice.first:
+        yield "first for this conversation"
 
 
 def facts_of(backend: Backend, now: float) -> Facts:
@@ -55,6 +72,7 @@ def facts_of(backend: Backend, now: float) -> Facts:
                 "rests_s": _seconds(health.backoff_until - now),
                 "first_chunk_ms": _milliseconds(health.typical_first_chunk),
                 "learned_capacity": backend.learned_capacity(key),
+                "prefill_tokens_per_s": backend.prefill_speed(key),
             }
             for key, health in backend.health.items()
         },
