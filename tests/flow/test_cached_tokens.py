@@ -43,6 +43,21 @@ async def test_every_dialect_leaves_the_same_record(
     assert found == [(PROMPT, told)] * 2
 
 
+async def test_the_second_turn_of_a_conversation(autojump_clock: Clock) -> None:
+    """Its record has the tokens that the machine had read before, and its first chunk is sooner."""
+    model = Model("m1:latest", cache=0, prompt_speed=1000)
+    asked, more = ({"role": "user", "content": text} for text in ("x" * 4000, "and?"))
+    async with open_scenario({"a": Simulator((model,))}) as scenario:
+        said = await scenario.ask(body={"model": "m1", "messages": [asked]})
+        turn = [asked, {"role": "assistant", "content": said.text}, more]
+        await scenario.ask(body={"model": "m1", "messages": turn})
+
+    first, second = scenario.records
+    assert (first.prompt_tokens, first.cached_tokens) == (1010, 0)
+    assert (second.prompt_tokens, second.cached_tokens) == (1013, 1012)
+    assert (first.ttft, second.ttft) == (pytest.approx(1.01), pytest.approx(0.001))
+
+
 async def test_a_budget_is_charged_cached_tokens_once(autojump_clock: Clock) -> None:
     """The budget pays for the whole prompt, whatever part of it was cached."""
     async with limited(KeyLimits(tokens_per_day=1_000_000)) as key:

@@ -15,6 +15,7 @@ import ollama
 import openai
 import pytest
 from anyio.abc import TaskGroup
+from openai.types.chat import ChatCompletionMessageParam
 from openai.types.responses import FunctionToolParam
 
 from ollama_gateway.simulator import Model, Script, Simulator
@@ -88,6 +89,27 @@ def test_the_real_clients_read_cached_tokens_and_survive_bad_bodies() -> None:
     assert usage is not None
     assert usage.prompt_tokens_details is not None
     assert usage.prompt_tokens_details.cached_tokens == 4
+
+
+@pytest.mark.parametrize(("options", "cached"), [((), 34), (("--no-cached-count",), None)])
+def test_the_second_turn_is_cached(options: tuple[str, ...], cached: int | None) -> None:
+    """A real client reads how much of its conversation the machine had, unless that is old."""
+    speed = ("--cache", "0", "--prompt-speed", "1e6", "--token-delay", "1ms", "--tokens", "2")
+    with (
+        running("--model", "m1", *speed, *options) as (_, address),
+        openai.OpenAI(base_url=f"{address}/v1", api_key="none") as client,
+    ):
+        talk: list[ChatCompletionMessageParam] = [{"role": "user", "content": "x" * 87}]
+        said = client.chat.completions.create(model="m1", messages=talk).choices[0].message
+        talk += [
+            {"role": "assistant", "content": said.content},
+            {"role": "user", "content": "y"},
+        ]
+        usage = client.chat.completions.create(model="m1", messages=talk).usage
+
+    assert usage is not None
+    details = usage.prompt_tokens_details
+    assert (usage.prompt_tokens, details and details.cached_tokens) == (36, cached)
 
 
 def test_the_real_clients_list_and_stream() -> None:

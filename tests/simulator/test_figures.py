@@ -104,6 +104,7 @@ async def test_the_figures_have_a_route_where_they_are_shown(autojump_clock: Clo
         "requests": 1,
         "prompt_tokens": 11,
         "completion_tokens": 1,
+        "cached_tokens": 0,
     }
     assert posted.status == 404
 
@@ -139,4 +140,5 @@ def test_a_process_shows_its_figures() -> None:
         "requests": 2,
         "prompt_tokens": 1022,
         "completion_tokens": 10,
+        "cached_tokens": 0,
     }

@@ -36,6 +36,7 @@ ROUTES: list[tuple[str, Document, int]] = [
     ("/v1/embeddings", {"input": ["12345", "", "1"]}, 3),
 ]
 NAMES = ("prompt_tokens", "prompt_eval_count", "input_tokens")
+BROKEN = b'{"prompt":"\xff\xff\xff\xff\xff"}'
 DEEP = b'{"messages":' + b"[" * 500 + b'"12345"' + b"]" * 500 + b"}"
 JSON = st.recursive(
     st.none()
@@ -90,7 +91,7 @@ def test_a_prompt_is_bounded_by_the_bytes_of_its_body(values: list[object]) -> N
         dict(zip(names, values, strict=True)), ensure_ascii=False, separators=(",", ":")
     ).encode("utf-8", "surrogatepass")
 
-    assert prompts.of_fields(MODEL, loads(body), *names) <= len(body) + prompts.TEMPLATE
+    assert prompts.of_fields(MODEL, loads(body), *names).tokens <= len(body) + prompts.TEMPLATE
 
 
 @given(st.lists(st.text(max_size=5), max_size=50))
@@ -103,8 +104,8 @@ def test_texts_to_embed_are_bounded_by_their_bytes(texts: list[str]) -> None:
 
 def test_a_deep_body_is_counted_to_its_ground() -> None:
     """Nesting takes no stack, and invalid UTF-8 counts as its replacement characters."""
-    assert prompts.of_fields(MODEL, loads(DEEP), "messages") == 12
-    assert prompts.of_fields(MODEL, loads(b'{"prompt":"\xff\xff\xff\xff\xff"}'), "prompt") == 12
+    assert prompts.of_fields(MODEL, loads(DEEP), "messages").tokens == 12
+    assert prompts.of_fields(MODEL, loads(BROKEN), "prompt").tokens == 12
 
 
 @pytest.mark.parametrize("value", [1, 4, 5, 9, 0, -1, None])

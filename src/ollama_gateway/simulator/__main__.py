@@ -29,6 +29,13 @@ def _seconds(text: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
+def _speed(text: str) -> float:
+    speed = float(text)
+    if not speed > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
+    return speed
+
+
 def _arguments(given: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m ollama_gateway.simulator", description="A simulated Ollama."
@@ -46,6 +53,9 @@ def _arguments(given: list[str]) -> argparse.Namespace:
     add("--tool", action="append", default=[], metavar="NAME", help="a tool that models call")
     add("--registry", nargs="+", default=[], metavar="NAME", help="models that can be pulled")
     add("--cached-prompt", type=int, metavar="N", help="prompt tokens reported as cached")
+    add("--cache", type=int, metavar="N", help="tokens of the host's prefix cache")
+    add("--no-cached-count", action="store_true", help="do not report what the cache has saved")
+    add("--prompt-speed", type=_speed, default=math.inf, metavar="N", help="prompt tokens a second")
     add("--parallel", type=int, default=math.inf, metavar="N", help="requests served at once")
     add("--max-queue", type=int, default=math.inf, metavar="N", help="requests waiting for loads")
     add("--figures", action="store_true", help=f"answer GET {PATH}")
@@ -73,6 +83,9 @@ def _models(options: argparse.Namespace, names: list[str]) -> list[Model]:
             between_tokens=options.token_delay,
             hidden_prompt=options.hidden_prompt,
             cached_prompt=options.cached_prompt,
+            cache=options.cache,
+            tells_cached=not options.no_cached_count,
+            prompt_speed=options.prompt_speed,
         )
         for name in names
     ]

@@ -150,20 +150,20 @@ async def _run(
     values.check_options(fields)
     start = anyio.current_time()
     prompt = prompts.of_texts(model, texts)
-    async with library.use(model, ask.keep_alive(fields)) as load:
+    async with library.use(model, ask.keep_alive(fields)) as loaded:
         library.prompt_tokens += prompt
         _check_length(model, fields, texts)
         await anyio.sleep(model.first_token)
     if exchange.script.error_after is not None:
         raise RunnerFailed(500, exchange.script.error or FAILURE)
-    return _Run(model, start, load, prompt)
+    return _Run(model, start, loaded.seconds, prompt)
 
 
 def _check_length(model: Model, fields: ask.Fields, texts: list[str]) -> None:
     """Refuse a text that is too long for the model if it may not be cut."""
     asked = values.limit_of(fields.get("options", {}).get("num_ctx"))
     room = min(asked, model.context_length) if asked > 0 else model.context_length
-    if fields.get("truncate") is False and any(prompts.of_text(text) > room for text in texts):
+    if fields.get("truncate") is False and any(prompts.tokens_of(text) > room for text in texts):
         raise Refusal(400, "the input length exceeds the context length")
 
 

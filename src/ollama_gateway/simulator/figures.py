@@ -21,6 +21,7 @@ class Figures:
         requests: all requests, refused ones included.
         prompt_tokens: of all prompts that a model has begun with.
         completion_tokens: generated so far, even if no client waited for the rest.
+        cached_tokens: those of prompts that a prefix cache held.
 
     """
 
@@ -29,3 +30,4 @@ class Figures:
     requests: int
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0

@@ -9,6 +9,9 @@ The runner is an iterator, not a generator: leaving it half-way needs no clean-u
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Iterator
 from typing import Protocol
 
 import anyio
@@ -20,6 +23,9 @@ from ollama_gateway.simulator.dialect import Dialect, Refusal
 from ollama_gateway.simulator.exchange import Exchange
 from ollama_gateway.simulator.library import Library
 from ollama_gateway.simulator.model import Model
+from ollama_gateway.simulator.prefix_cache import Held
+from ollama_gateway.simulator.prompts import Prompt
+from ollama_gateway.simulator.runners import Loaded
 from ollama_gateway.simulator.script import Script
 
 MOST_REPEATS = 31
@@ -73,7 +79,7 @@ class Job:
     Args:
         model: must be hosted.
         says: the complete answer to this request.
-        prompt: its size in tokens.
+        prompt: what it reads first.
         limit: the most tokens to write; 0 or less for all there are.
         keep_alive: the request's demand on the model's residency.
         fault: the runner's refusal of the request, after the load.
@@ -82,7 +88,7 @@ class Job:
 
     model: Model
     says: tuple[Piece, ...]
-    prompt: int
+    prompt: Prompt
     limit: int
     is_streamed: bool
     keep_alive: float | None = None
@@ -114,14 +120,15 @@ async def run(
         Refusal: before anything was sent.
 
     """
-    async with library.use(job.model, job.keep_alive) as load:
+    async with library.use(job.model, job.keep_alive) as loaded:
         if job.fault:
             raise job.fault
-        generation = Generation(library, job, exchange.script, load)
-        if job.is_streamed:
-            await _stream(exchange, generation, dialect, rendering)
-            return
-        pieces, done = await generation.collect()
+        generation = Generation(library, job, exchange.script, loaded)
+        with generation.in_slot():
+            if job.is_streamed:
+                await _stream(exchange, generation, dialect, rendering)
+                return
+            pieces, done = await generation.collect()
     await dialect.answer(exchange, rendering.whole(pieces, done))
 
 
@@ -133,7 +140,7 @@ class Generation:
         library: counts the prompt at once, and each token when it is generated.
         job: its model must be in use.
         script: the faults.
-        load: the seconds that loading took.
+        loaded: its model.
 
     Raises:
         RunnerFailed: from the iteration, if the script says so.
@@ -143,7 +150,9 @@ class Generation:
     _library: Library
     _job: Job
     _script: Script
-    _load: float
+    _loaded: Loaded
+    _cached: int = 0
+    """Tokens of the prompt that need not be read."""
     _says: tuple[Piece, ...] = attrs.field(init=False)
     _spoken: int = 0
     _is_over: bool = False
@@ -151,7 +160,32 @@ class Generation:
     _first: float = attrs.field(factory=anyio.current_time)
 
     def __attrs_post_init__(self) -> None:
-        self._library.prompt_tokens += self._job.prompt
+        self._library.prompt_tokens += self._job.prompt.tokens
+
+    @contextlib.contextmanager
+    def in_slot(self) -> Iterator[None]:
+        """Hold a slot of the prefix cache, if the model has one, and fill it."""
+        model, prompt = self._job.model, self._job.prompt
+        if model.cache is None:
+            yield
+            return
+        slot, self._cached = self._loaded.cache.take(prompt, model.cache)
+        self._library.cached_tokens += self._cached
+        try:
+            yield
+        finally:
+            slot.is_busy = False
+            said = "".join(piece.text for piece in self._says[: self._spoken])
+            texts = (*prompt.texts, said) if said else prompt.texts
+            slot.held = Held(texts, self._read() + self._spoken)
+
+    def _read(self) -> int:
+        """Return how many tokens of the prompt are in the slot."""
+        prompt, speed = self._job.prompt.tokens, self._job.model.prompt_speed
+        if self._spoken or math.isinf(speed):
+            return prompt
+        elapsed = anyio.current_time() - self._start
+        return min(prompt, self._cached + int(elapsed * speed))
 
     @_says.default
     def _within_limits(self) -> tuple[Piece, ...]:
@@ -193,24 +227,34 @@ class Generation:
 
     async def _wait(self) -> None:
         model = self._job.model
-        await anyio.sleep(model.between_tokens if self._spoken else model.first_token)
-        if not self._spoken:
-            self._first = anyio.current_time()
+        if self._spoken:
+            await anyio.sleep(model.between_tokens)
+            return
+        fresh = self._job.prompt.tokens - self._cached
+        await anyio.sleep(fresh / model.prompt_speed + model.first_token)
+        self._first = anyio.current_time()
 
     def _done(self) -> Done:
         now = anyio.current_time()
         is_cut = len(self._says) < len(self._job.says)
-        cached = self._job.model.cached_prompt
+        prompt = self._job.prompt.tokens
         return Done(
             reason="length" if is_cut else "stop",
-            total=nanoseconds(now - self._start + self._load),
-            load=nanoseconds(self._load),
-            prompt_tokens=self._job.prompt,
-            cached=None if cached is None else min(cached, self._job.prompt),
+            total=nanoseconds(now - self._start + self._loaded.seconds),
+            load=nanoseconds(self._loaded.seconds),
+            prompt_tokens=prompt,
+            cached=self._told(prompt),
             prompt_time=nanoseconds(self._first - self._start),
             tokens=len(self._says),
             time=nanoseconds(now - self._first),
         )
+
+    def _told(self, prompt: int) -> int | None:
+        """Return the cached tokens that are reported; None if none are."""
+        model = self._job.model
+        if model.cached_prompt is not None:
+            return min(model.cached_prompt, prompt)
+        return self._cached if model.cache is not None and model.tells_cached else None
 
 
 async def _stream(

@@ -11,7 +11,7 @@ import attrs
 from ollama_gateway.simulator.clock import today
 from ollama_gateway.simulator.model import Model
 from ollama_gateway.simulator.names import Name, parse
-from ollama_gateway.simulator.runners import Runners
+from ollama_gateway.simulator.runners import Loaded, Runners
 
 KEEP_ALIVE = 300.0
 
@@ -25,6 +25,7 @@ class Library:
         runners: the loaded models.
         wall_clock: dates models that are pulled, copied or created.
         prompt_tokens: of all prompts that a model has begun with.
+        cached_tokens: how many of them a prefix cache held.
         completion_tokens: generated so far.
         blobs: the uploads: digest to size.
 
@@ -34,6 +35,7 @@ class Library:
     runners: Runners
     wall_clock: Callable[[], dt.datetime] = today
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     completion_tokens: int = 0
     blobs: dict[str, int] = attrs.field(factory=dict)
     _registry: dict[tuple[str, ...], Model] = attrs.field(factory=dict)
@@ -108,8 +110,8 @@ class Library:
 
     def use(
         self, model: Model, keep_alive: float | None
-    ) -> contextlib.AbstractAsyncContextManager[float]:
-        """Hold a model loaded while the block lasts; yields the seconds its load took."""
+    ) -> contextlib.AbstractAsyncContextManager[Loaded]:
+        """Hold a model loaded while the block lasts."""
         return self.runners.use(model, keep_alive)
 
     def _weights(self, short: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import math
 from collections.abc import Mapping
 
 import attrs
@@ -53,8 +54,12 @@ class Model:
         hidden_prompt: tokens of its own system prompt, added to every reported prompt.
         cached_prompt: tokens of each prompt that its runner had cached, 0 for none; None if not
             reported, as by older Ollamas.
+        cache: tokens of its runner's host cache, beside what the slots hold (`prefix_cache.py`);
+            None if the runner reads every prompt from its first token on.
+        tells_cached: whether it reports how many tokens `cache` has saved.
         is_jinja: its template is a Jinja one, so tool calls come with the last chunk.
         load_time: seconds a request waits for the load when the model is not loaded.
+        prompt_speed: tokens of a prompt, without cached ones, that it reads in a second.
         first_token: seconds from there to the first token.
         between_tokens: seconds between one token and the next.
 
@@ -73,8 +78,11 @@ class Model:
     vector_length: int = attrs.field(default=8, kw_only=True)
     hidden_prompt: int = attrs.field(default=0, kw_only=True)
     cached_prompt: int | None = attrs.field(default=None, kw_only=True)
+    cache: int | None = attrs.field(default=None, kw_only=True)
+    tells_cached: bool = attrs.field(default=True, kw_only=True)
     is_jinja: bool = attrs.field(default=False, kw_only=True)
     load_time: float = attrs.field(default=0, kw_only=True)
+    prompt_speed: float = attrs.field(default=math.inf, kw_only=True)
     first_token: float = attrs.field(default=0, kw_only=True)
     between_tokens: float = attrs.field(default=0, kw_only=True)
     parent: str = attrs.field(default="", kw_only=True)

@@ -19,6 +19,7 @@ from ollama_gateway.simulator.gostructs import MAP
 from ollama_gateway.simulator.gotypes import Shape
 from ollama_gateway.simulator.library import Library
 from ollama_gateway.simulator.model import Model
+from ollama_gateway.simulator.prompts import Prompt
 
 _BOTH = {
     "stream": "bool",
@@ -208,7 +209,7 @@ async def _generate(
     exchange: Exchange,
     model: Model,
     fields: ask.Fields,
-    prompt: int,
+    prompt: Prompt,
     rendering: _Rendering,
 ) -> None:
     values.check_options(fields)

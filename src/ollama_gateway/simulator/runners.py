@@ -21,6 +21,7 @@ import attrs
 from ollama_gateway.simulator.clock import now
 from ollama_gateway.simulator.dialect import Refusal
 from ollama_gateway.simulator.model import Model
+from ollama_gateway.simulator.prefix_cache import PrefixCache, Slot
 
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 
@@ -43,6 +44,20 @@ class Limits:
 UNLIMITED = Limits()
 
 
+@attrs.frozen
+class Loaded:
+    """A model that a request holds.
+
+    Args:
+        seconds: that its load took.
+        cache: its runner's prefix cache.
+
+    """
+
+    seconds: float
+    cache: PrefixCache
+
+
 @attrs.define(eq=False)
 class Runner:
     """A loaded model.
@@ -52,6 +67,7 @@ class Runner:
         keep: seconds that it stays after a request.
         until: when it will be unloaded; None before the first request has ended.
         places: limits the requests that it runs at once.
+        cache: goes with the runner.
 
     """
 
@@ -59,6 +75,7 @@ class Runner:
     keep: float
     until: float | None
     places: anyio.CapacityLimiter
+    cache: PrefixCache
     users: int = 0
     _listed: tuple[float | None, float, str] | None = None
 
@@ -122,8 +139,8 @@ class Runners:
         self._loaded.clear()
 
     @contextlib.asynccontextmanager
-    async def use(self, model: Model, keep_alive: float | None) -> AsyncIterator[float]:
-        """Hold a model loaded, and a slot in its runner; yields the seconds its load took.
+    async def use(self, model: Model, keep_alive: float | None) -> AsyncIterator[Loaded]:
+        """Hold a model loaded, and a slot in its runner.
 
         Raises:
             Refusal: 503, if too many wait for a load.
@@ -131,11 +148,11 @@ class Runners:
         """
         start = anyio.current_time()
         runner = await self._taken(model)
-        load = anyio.current_time() - start
+        loaded = Loaded(anyio.current_time() - start, runner.cache)
         self._keep(runner, keep_alive)
         try:
             async with runner.places:
-                yield load
+                yield loaded
         finally:
             runner.users -= 1
             if not runner.users:
@@ -163,7 +180,10 @@ class Runners:
             self._waiting -= 1
 
     def _runner(self, name: str) -> Runner:
-        return Runner(name, self.keep_alive, None, anyio.CapacityLimiter(self.limits.parallel))
+        parallel = self.limits.parallel
+        slots = [] if math.isinf(parallel) else [Slot() for _ in range(int(parallel))]
+        places = anyio.CapacityLimiter(parallel)
+        return Runner(name, self.keep_alive, None, places, PrefixCache(slots))
 
     @staticmethod
     def _keep(runner: Runner, seconds: float | None) -> None:

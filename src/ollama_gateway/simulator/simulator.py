@@ -112,6 +112,7 @@ class Simulator:
             self._requests,
             self._library.prompt_tokens,
             self._library.completion_tokens,
+            self._library.cached_tokens,
         )
 
     @property
