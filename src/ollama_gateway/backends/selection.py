@@ -8,11 +8,15 @@ this request. Of these, the next attempt goes to:
 2. of these, one with room. If none has room, the request waits in line;
 3. of these, the first in order (`evaluation.py`).
 
+A request may prefer one backend until a moment: while that backend is admitted but has no room, it
+waits for that one alone, though others have room. From that moment on it takes any.
+
 Requests and `gatewayctl explain` use the same evaluation, so `explain` shows what really happens.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable
 from typing import Final, Literal, Protocol
 
@@ -30,12 +34,15 @@ from ollama_gateway.backends.evaluation import (
     ranked,
 )
 from ollama_gateway.backends.occupancy import Slot
-from ollama_gateway.backends.waiting import Waiter
+from ollama_gateway.backends.waiting import Waiter, WaitingKind
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.reasons import Reason
 
 MIN_PAYMENT_PAUSE: Final = 0.01
 """The shortest time, in seconds, before an empty token bucket is asked again."""
+
+LEAST_REST: Final = 1.0
+"""Seconds before the end of its wait from which a request takes any backend."""
 
 HedgeSkipped = Literal["no_candidate", "ill", "cold", "full", "budget"]
 """Why no hedge was started."""
@@ -61,6 +68,10 @@ class Candidates:
     route: RouteRequest
     queue_timeout: float
     """Seconds that the request may wait in line, each time."""
+    preferred: Backend | None = None
+    """The backend for which alone it waits until `prefer_until`."""
+    prefer_until: float = -math.inf
+    """On the event loop's clock."""
     _tried: set[Backend] = attrs.field(factory=set, init=False)
     _took_the_last_resort: bool = attrs.field(default=False, init=False)
 
@@ -75,8 +86,10 @@ class Candidates:
         Returns None when no backend is left. After a failed attempt, the bucket pays for attempts
         at backends that are failing too. Raises Unavailable if the wait or the line is too long.
         """
-        taken = self.take(bucket)
-        return await self._wait(bucket) if taken == "wait" else taken
+        now = clock.now()
+        self.prefer_until = min(self.prefer_until, now + self.queue_timeout - LEAST_REST)
+        taken = "wait" if self._is_behind(now) else self.take(bucket, now)
+        return await self._wait(bucket, now) if taken == "wait" else taken
 
     def hedge(self, may_pay: Callable[[Evaluation], bool]) -> Slot | HedgeSkipped:
         """Take a slot for a hedge, or return why there is none."""
@@ -88,23 +101,42 @@ class Candidates:
             return "ill"
         if not (left := [e for e in left if e.is_warm]):
             return "cold"
-        if not (left := [e for e in left if e.has_room]):
+        if not (left := [e for e in left if e.has_room]) or self._is_behind(now):
             return "full"
         best = ranked(left)[0]
         return self._slot(best, now, is_hedge=True) if may_pay(best) else "budget"
 
+    def _is_behind(self, now: float) -> bool:
+        """Return True if waiting requests must be asked first."""
+        line = self.backends.line
+        if self.route.is_slotless or not line.is_behind:
+            return False
+        return line.waits_for(self._kind(now).places)
+
     def _left(self, now: float) -> list[Evaluation]:
         return [e for e in evaluate(self.route, self.backends, now) if e.backend not in self._tried]
 
+    def _own(self, now: float) -> list[Evaluation]:
+        """Return the preferred backend if the request takes, or waits for, that one alone."""
+        backend = self.preferred
+        if backend is None or backend in self._tried or now >= self.prefer_until:
+            return []
+        if not self.route.can_go_to(backend):
+            return []
+        own = Evaluation.of(self.route, backend, 0, now)
+        is_in_time = own.health.backoff_until < self.prefer_until
+        return [own] if is_in_time and own.is_admitted and self._is_free(own) else []
+
     def _eligible(self, now: float) -> list[Evaluation]:
+        if own := self._own(now):
+            return own
         left = in_order(self._left(now))
         if left and not left[0].is_admitted:
             return [] if self._took_the_last_resort else left[:1]
         return [e for e in left if e.is_admitted]
 
-    def take(self, bucket: TokenBucket) -> Slot | Literal["wait"] | None:
+    def take(self, bucket: TokenBucket, now: float) -> Slot | Literal["wait"] | None:
         """Take a slot at the best backend that is left; return "wait" if none of them has room."""
-        now = clock.now()
         eligible = self._eligible(now)
         for evaluation in eligible:
             if evaluation.has_room and (self._is_free(evaluation) or bucket.pay()):
@@ -128,15 +160,14 @@ class Candidates:
             is_hedge=is_hedge,
         )
 
-    async def _wait(self, bucket: TokenBucket) -> Slot | None:
+    async def _wait(self, bucket: TokenBucket, now: float) -> Slot | None:
         """Wait in line for a slot; return None if no backend is left."""
-        deadline = clock.now() + self.queue_timeout
-        self._check_backoffs(deadline)
-        wait = _Wait(self, bucket, deadline)
+        deadline = now + self.queue_timeout
+        self._check_backoffs(deadline, now)
+        wait = _Wait(self, bucket, deadline, self.patience(deadline, now))
+        waiter = Waiter(self.route.key_id, self._kind, wait.serve, wait.set_alarm)
         try:
-            with self.backends.line.joined(
-                Waiter(self.route.key_id, self._kind(), wait.serve, wait.set_alarm)
-            ) as waiter:
+            with self.backends.line.joined(waiter, now):
                 await wait.run(waiter)
         except BaseException:
             if isinstance(wait.taken, Slot):
@@ -145,28 +176,43 @@ class Candidates:
             raise
         return wait.taken if isinstance(wait.taken, Slot) else None
 
-    def _check_backoffs(self, deadline: float) -> None:
+    def _check_backoffs(self, deadline: float, now: float) -> None:
         """Raise Unavailable if all backends back off for longer than the request may wait."""
-        now = clock.now()
+        healths = [backend.health_of(self.route.model) for backend in self._hosts()]
+        if not any(health.backoff_until > deadline for health in healths):
+            return
         eligible = self._eligible(now)
         soonest = min((e.health.backoff_until for e in eligible), default=now)
         if soonest > deadline and all(e.is_backing_off for e in eligible):
             raise Unavailable(reason=Reason.BACKENDS_FULL, retry_after=soonest - now)
 
-    def _kind(self) -> Hashable:
+    def _kind(self, now: float) -> WaitingKind:
         """Return the kind of waiter: requests of one kind can use the same slots."""
-        left = [b for b in self.backends.all if self.route.may_go_to(b) and b not in self._tried]
-        healths = frozenset(backend.health_of(self.route.model) for backend in left)
-        return healths, not self._tried, self._took_the_last_resort
+        own = [evaluation.backend for evaluation in self._own(now)]
+        hosts = own or self._hosts()
+        places: set[Hashable] = {backend.health_of(self.route.model) for backend in hosts}
+        state = not self._tried, self._took_the_last_resort, bool(own)
+        return WaitingKind(frozenset(places.union(hosts)), state)
 
-    def next_change(self, deadline: float, bucket: TokenBucket) -> float:
-        """Return when time alone may give this request a slot, at most `deadline`."""
-        now = clock.now()
-        left = self._left(now)
-        times = [moment for evaluation in left for moment in evaluation.changes if moment > now]
+    def _hosts(self) -> list[Backend]:
+        """Return the backends that are left, also those that are down or paused."""
+        route = self.route
+        return [b for b in self.backends.all if route.may_go_to(b) and b not in self._tried]
+
+    def next_change(self, deadline: float, bucket: TokenBucket, since: float) -> float:
+        """Return when time alone may give this request a slot, at most `deadline`.
+
+        `since` is the moment at which it had none.
+        """
+        left = self._own(since) or self._left(since)
+        times = [moment for evaluation in left for moment in evaluation.changes if moment > since]
         if any(e.has_room and not self._is_free(e) for e in left):
-            times.append(max(bucket.affordable_at(), now + MIN_PAYMENT_PAUSE))
-        return min([deadline, *times])
+            times.append(max(bucket.affordable_at(), since + MIN_PAYMENT_PAUSE))
+        return min([self.patience(deadline, since), *times])
+
+    def patience(self, deadline: float, now: float) -> float:
+        """Return until when the request waits for the same backends, at most `deadline`."""
+        return self.prefer_until if now < self.prefer_until else deadline
 
 
 @attrs.define(eq=False)
@@ -176,21 +222,18 @@ class _Wait:
     candidates: Candidates
     bucket: TokenBucket
     deadline: float
+    _wakes_at: float
     taken: Slot | Literal["wait"] | None = attrs.field(default="wait", init=False)
     _alarm: anyio.CancelScope = attrs.field(factory=anyio.CancelScope, init=False)
-    _wakes_at: float = attrs.field(init=False)
 
-    def __attrs_post_init__(self) -> None:
-        self._wakes_at = self.deadline
-
-    def serve(self) -> bool:
+    def serve(self, now: float) -> bool:
         """Take a slot if there is one; return whether the wait is over."""
-        self.taken = self.candidates.take(self.bucket)
+        self.taken = self.candidates.take(self.bucket, now)
         return self.taken != "wait"
 
-    def set_alarm(self) -> None:
+    def set_alarm(self, since: float) -> None:
         """Wake up when time alone may give this kind of request a slot."""
-        self._wakes_at = self.candidates.next_change(self.deadline, self.bucket)
+        self._wakes_at = self.candidates.next_change(self.deadline, self.bucket, since)
         self._alarm.deadline = self._wakes_at
 
     async def run(self, waiter: Waiter) -> None:
@@ -202,5 +245,5 @@ class _Wait:
             with self._alarm:
                 await waiter.served()
             if self._alarm.cancelled_caught and self._wakes_at < self.deadline:
-                self._wakes_at = self.deadline
-                self.candidates.backends.line.dispatch()
+                self._wakes_at = self.candidates.patience(self.deadline, clock.now())
+                self.candidates.backends.line.look_at(waiter)
