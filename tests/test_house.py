@@ -42,6 +42,7 @@ AT_HOME: dict[str, set[str]] = {
         "backends/backends.py",
         "backends/discovery.py",
         "backends/plain.py",
+        "backends/waiting.py",
         "flow/attempt.py",
         "flow/failures.py",
         "flow/deadline.py",

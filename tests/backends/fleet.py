@@ -43,7 +43,7 @@ class Fleet(Track):
 
     def take(self, talk: ConversationIdentity | None, *, size: int = SIZE, key: str = "k") -> Slot:
         """Take a slot for a request, which does not have to wait."""
-        taken = self.candidates(talk, size=size, key=key).take(Payer())
+        taken = self.candidates(talk, size=size, key=key).take(Payer(), trio.current_time())
         assert isinstance(taken, Slot)
         return taken
 

@@ -72,7 +72,7 @@ async def test_a_failed_attempt_binds_nothing(autojump_clock: Clock) -> None:
     fleet = Fleet("ab")
     name = fleet.turn(conversation(1))[0]
     candidates = fleet.candidates(conversation(1))
-    failed, rescue = candidates.take(Payer()), candidates.take(Payer())
+    failed, rescue = candidates.take(Payer(), 0), candidates.take(Payer(), 0)
     assert isinstance(failed, Slot)
     assert isinstance(rescue, Slot)
     failed.failed(BackendFault.BROKEN, Reason.CONNECTION_BROKEN, 0)

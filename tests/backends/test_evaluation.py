@@ -54,7 +54,7 @@ async def test_a_learned_capacity_makes_no_request_wait(
             backend.replica_of(M).capacity.value = capacity
             for breaker in (backend.breaker, backend.health_of(M).breaker):
                 breaker.until = breaker.until and 2.0  # without its random part
-        taken = Candidates(track.backends, ROUTE, 1).take(_Payer())
+        taken = Candidates(track.backends, ROUTE, 1).take(_Payer(), trio.current_time())
         found.add("slot" if isinstance(taken, Slot) else taken)
 
     assert len(found) == 1

@@ -6,8 +6,13 @@ import anyio
 import pytest
 import trio.testing
 
-from ollama_gateway.backends.waiting import MAX_WAITING, Waiter, WaitingLine
+from ollama_gateway.backends.waiting import MAX_WAITING, Waiter, WaitingKind, WaitingLine
 from ollama_gateway.errors import Unavailable
+
+
+def of_kind(name: str) -> WaitingKind:
+    """Return the kind of waiters for one place of that name."""
+    return WaitingKind(frozenset({name}))
 
 
 class Room:
@@ -20,14 +25,14 @@ class Room:
     def waiter(self, key: str, name: str = "", kind: str = "m") -> Waiter:
         """Make a waiter for a place."""
 
-        def serve() -> bool:
+        def serve(_: float) -> bool:
             if not self.free:
                 return False
             self.free -= 1
             self.served.append(name or key)
             return True
 
-        return Waiter(key, kind, serve)
+        return Waiter(key, lambda _: of_kind(kind), serve)
 
 
 async def served_in(line: WaitingLine, room: Room, arrivals: list[tuple[str, str]]) -> list[str]:
@@ -36,7 +41,7 @@ async def served_in(line: WaitingLine, room: Room, arrivals: list[tuple[str, str
         for key, name in arrivals:
 
             async def wait(key: str = key, name: str = name) -> None:
-                with line.joined(room.waiter(key, name)) as waiter:
+                with line.joined(room.waiter(key, name), 0) as waiter:
                     await waiter.served()
 
             nursery.start_soon(wait)
@@ -66,9 +71,9 @@ async def test_who_cannot_go_on_holds_up_nobody_else() -> None:
     """A place for one kind goes to its first waiter, past waiters of other kinds."""
     line, none, some = WaitingLine(), Room(), Room()
     with (
-        line.joined(none.waiter("k", kind="full")),
-        line.joined(none.waiter("l", kind="full")),
-        line.joined(some.waiter("k", "served")) as waiter,
+        line.joined(none.waiter("k", kind="full"), 0),
+        line.joined(none.waiter("l", kind="full"), 0),
+        line.joined(some.waiter("k", "served"), 0) as waiter,
     ):
         some.free = 1
         line.dispatch()
@@ -82,8 +87,8 @@ async def test_one_dispatch_serves_all_that_there_is_room_for() -> None:
     """One dispatch can free several places."""
     line, room = WaitingLine(), Room()
     waiters = [room.waiter(key) for key in "kkkl"]
-    with line.joined(waiters[0]), line.joined(waiters[1]), line.joined(waiters[2]):
-        with line.joined(waiters[3]):
+    with line.joined(waiters[0], 0), line.joined(waiters[1], 0), line.joined(waiters[2], 0):
+        with line.joined(waiters[3], 0):
             room.free = 3
             line.dispatch()
         assert room.served == ["k", "l", "k"]
@@ -94,9 +99,9 @@ async def test_a_line_that_is_full_sends_away_the_last_one_of_who_fills_it() -> 
     line, room = WaitingLine(capacity=2), Room(0)
     assert MAX_WAITING == 1024
     with (
-        line.joined(room.waiter("k", "first")),
-        line.joined(room.waiter("k", "last")) as last,
-        line.joined(room.waiter("l", "other")),
+        line.joined(room.waiter("k", "first"), 0),
+        line.joined(room.waiter("k", "last"), 0) as last,
+        line.joined(room.waiter("l", "other"), 0),
     ):
         assert len(line) == 2
         with pytest.raises(Unavailable) as refusal:
@@ -113,9 +118,9 @@ async def test_who_fills_the_line_is_refused() -> None:
     """One more request of the same key is rejected at once."""
     line, room = WaitingLine(capacity=2), Room()
     with (
-        line.joined(room.waiter("k")),
-        line.joined(room.waiter("l")),
-        line.joined(room.waiter("k")) as third,
+        line.joined(room.waiter("k"), 0),
+        line.joined(room.waiter("l"), 0),
+        line.joined(room.waiter("k"), 0) as third,
     ):
         with pytest.raises(Unavailable) as refusal:
             await third.served()
@@ -129,16 +134,16 @@ async def test_one_of_each_kind_looks_at_the_clock() -> None:
     line, looks = WaitingLine(), []
 
     def waiter(name: str, kind: str) -> Waiter:
-        return Waiter("k", kind, lambda: False, lambda: looks.append(name))
+        return Waiter("k", lambda _: of_kind(kind), lambda _: False, lambda _: looks.append(name))
 
     a, b, c = waiter("a", "x"), waiter("b", "x"), waiter("c", "y")
-    with line.joined(c), line.joined(b):
+    with line.joined(c, 0), line.joined(b, 0):
         assert looks == ["c", "b"]
-        with line.joined(a):
+        with line.joined(a, 0):
             assert looks == ["c", "b"]
             line.dispatch()
             assert sorted(looks[2:]) == ["b", "c"]
-    with line.joined(a), line.joined(b):
+    with line.joined(a, 0), line.joined(b, 0):
         looks.clear()
         line._remove(a)
         assert looks == ["b"]
@@ -147,11 +152,11 @@ async def test_one_of_each_kind_looks_at_the_clock() -> None:
 async def test_a_drain_sends_all_away_and_lets_nobody_in() -> None:
     """Waiting requests get a 503 at once, and new ones too."""
     line, room = WaitingLine(), Room()
-    with line.joined(room.waiter("k")) as waiter:
+    with line.joined(room.waiter("k"), 0) as waiter:
         line.close()
         with pytest.raises(Unavailable) as sent_away:
             await waiter.served()
-    with pytest.raises(Unavailable) as refused, line.joined(room.waiter("k")):
+    with pytest.raises(Unavailable) as refused, line.joined(room.waiter("k"), 0):
         pass
 
     assert (sent_away.value.reason, refused.value.reason) == ("draining", "draining")
@@ -161,8 +166,8 @@ async def test_a_drain_sends_all_away_and_lets_nobody_in() -> None:
 async def test_who_leaves_is_not_served() -> None:
     """A client that has left takes no place from the next one."""
     line, room = WaitingLine(), Room()
-    with line.joined(room.waiter("k", "stays")) as stays:
-        with anyio.move_on_after(0), line.joined(room.waiter("k", "leaves")) as leaves:
+    with line.joined(room.waiter("k", "stays"), 0) as stays:
+        with anyio.move_on_after(0), line.joined(room.waiter("k", "leaves"), 0) as leaves:
             await leaves.served()
         room.free = 1
         line.dispatch()

@@ -10,10 +10,12 @@ import trio
 import trio.testing
 
 from ollama_gateway.backends.catalog import Listing
+from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.weights import MAX_COMPARED, blob_in, unclear_models
 from ollama_gateway.simulator import Model, Script, Simulator
 from ollama_gateway.wire.names import ModelName
-from tests.backends.test_catalog import entry
+from tests.backends.test_catalog import entry, listing
+from tests.flow.racing import M, Track
 from tests.support.scenario import Scenario, open_scenario
 
 Clock = trio.testing.MockClock
@@ -123,6 +125,23 @@ async def test_a_model_that_answers_warms_those_of_its_file(autojump_clock: Cloc
         backend.has_answered(ModelName.parse("m2:1"))
 
         assert warm(scenario, SHARED) == [model.name for model in SHARED]
+
+
+async def test_what_was_learned_stays_when_the_blob_becomes_known(autojump_clock: Clock) -> None:
+    """The capacity and the last use of a model go on under its new name; of two, the one in use."""
+    track = Track("a")
+    backend, other = track.by_name["a"], ModelName.parse("n:1")
+    entries = listing(entry("m:1", digest="a" * 64), entry("n:1", digest="b" * 64))
+    track.backends.polled(backend, entries, 0)
+    backend.replica_of(M).capacity.value = 3
+    slot = Slot.take(track.backends, backend, M, 0)
+    backend.replica_of(other)
+    for digest in ("b" * 64, "a" * 64):
+        backend.note_blob(digest, BLOB)
+
+    assert backend.replica_of(M) is backend.replica_of(other) is slot.replica
+    assert backend.learned_capacity(M.key) == 3
+    assert not backend.may_evict(M, 1)
 
 
 def test_only_so_many_models_are_compared() -> None:

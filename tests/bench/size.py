@@ -2,7 +2,8 @@
 
 Each backend lists models of its own. The first table is the CPU time of a round of polls and the
 longest time for which another task waited meanwhile; the second is the time on the event loop of
-one request for the list of all models.
+one request for the list of all models. With `--waiting` the tables are those of the waiting line
+(`line.py`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from ollama_gateway.keys.key import Principal
 from ollama_gateway.server.encoded import EncodedLists
 from ollama_gateway.server.listings import Listings
 from ollama_gateway.settings import load
+from tests.bench import line
 
 Work = Callable[[], Awaitable[object]]
 
@@ -184,8 +186,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure many backends and models.")
     parser.add_argument("--backends", type=int, default=50)
     parser.add_argument("--models", type=int, default=200, help="of each backend")
+    parser.add_argument("--waiting", type=int, help="measure a line of so many requests instead")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.waiting:
+        log_output.configure("error", "text")
+        anyio.run(line.measure, given.backends, given.waiting, backend="trio")
+        return
     if given.serve:
         asyncio.run(_serve(given.backends, given.models))
     command = [sys.executable, "-m", "tests.bench.size", "--serve"]

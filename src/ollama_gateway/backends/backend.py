@@ -115,8 +115,20 @@ class Backend:
         """Note where the weights of a model are, or that its description does not tell."""
         self.blobs[digest] = blob
         self._weights.clear()
-        if digest in self.warm and blob:
+        if blob:
+            self._rename(digest, blob)
+
+    def _rename(self, digest: str, blob: str) -> None:
+        """Keep what is known of weights whose blob has become known."""
+        if digest in self.warm:
             self.warm.add(blob)
+        if digest in self.used_at:
+            used = max(self.used_at.pop(digest), self.used_at.get(blob, -math.inf))
+            self.used_at = dict(sorted({**self.used_at, blob: used}.items(), key=lambda it: it[1]))
+        before, self.replicas = self.replicas, {}
+        for weights, one in sorted(before.items(), key=lambda it: it[1].running, reverse=True):
+            renamed = weights if weights == UNLISTED else self._weights_of(one.key)
+            self.replicas.setdefault(renamed, one)
 
     def _note_uses(self, before: Listing | None, listing: Listing, now: float) -> None:
         """Note which loaded models were used: the end of each request moves their `expires_at`."""
@@ -148,6 +160,10 @@ class Backend:
     def is_full(self) -> bool:
         """True if all its slots are taken."""
         return 0 < self.slots <= self.in_flight
+
+    def has_slot(self) -> bool:
+        """Return True if one of its slots is free."""
+        return not self.is_full
 
     def health_of(self, model: ModelName) -> Health:
         """Return the health of a model on this backend."""

@@ -6,7 +6,8 @@ are all down gets a 503 with `Retry-After`, not a 403 (`check` tells the two apa
 without a good chunk are cancelled at once, as no answer will come. A *paused* backend gets no new
 attempts, and keeps its streams and its models in the lists.
 
-Every change that may give room to a waiting request ends with `line.dispatch()`.
+Every change that may let a waiting request go on ends with `line.dispatch`. It names the backend or
+the health that has changed, or neither where a backend may host models that it did not host before.
 """
 
 from __future__ import annotations
@@ -147,7 +148,6 @@ class Backends:
             listing = backend.listing.with_running(running, backend.patterns)
             backend.take_over(listing, clock.now(), backend.listed_at)
             self._renew()
-            self.line.dispatch()
 
     def failed(self, backend: Backend, reason: str) -> None:
         """Record a failed poll; the third in a row takes the backend down and ends its attempts."""
@@ -163,7 +163,8 @@ class Backends:
         if was_up or backend.polls == 1:
             log.warning("backend down", backend=backend.name, reason=reason)
         self._renew()
-        self.line.dispatch()
+        if was_up:
+            self.line.dispatch(backend)
 
     def _is_elsewhere(self, model: ModelName, backend: Backend) -> bool:
         """Return True if another backend could serve the model now.
@@ -204,16 +205,17 @@ class Backends:
         backend.listing = backend.listing.without(model.key)
         log.warning("backend lacks a model it lists", backend=backend.name, model=model.short)
         self._renew()
-        self.line.dispatch()
+        self.line.dispatch(backend)
 
     def pause(self, names: Collection[str]) -> None:
         """Pause exactly these backends, and resume all others."""
-        for backend in self.all:
-            is_paused = backend.name in names
-            if backend.is_paused != is_paused:
-                log.info("backend paused" if is_paused else "backend resumed", backend=backend.name)
-            backend.is_paused = is_paused
-        self.line.dispatch()
+        changed = [b for b in self.all if b.is_paused != (b.name in names)]
+        for backend in changed:
+            backend.is_paused = not backend.is_paused
+            event = "backend paused" if backend.is_paused else "backend resumed"
+            log.info(event, backend=backend.name)
+        for backend in changed:
+            self.line.dispatch(backend)
 
     def breaker_opened(
         self, backend: Backend, model: ModelName | None, reason: AnyReason, seconds: float
@@ -225,12 +227,13 @@ class Backends:
             "breaker opened", backend=backend.name, model=name, reason=reason, seconds=waits
         )
         self.metrics.breaker_changed(backend.name, "opened", reason)
+        self.line.dispatch(backend.health_of(model) if model else backend)
 
     def breaker_closed(self, backend: Backend, model: ModelName | None) -> None:
         """Log and count a breaker that closed."""
         log.info("breaker closed", backend=backend.name, model=model.short if model else None)
         self.metrics.breaker_changed(backend.name, "closed", "answered")
-        self.line.dispatch()
+        self.line.dispatch(backend.health_of(model) if model else backend)
 
     def _renew(self) -> bool:
         """Bring the catalog up to date; return True if it has changed."""

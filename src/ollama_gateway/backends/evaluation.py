@@ -57,6 +57,10 @@ class RouteRequest:
         """True if the backend could serve the request, even if it is down now."""
         return self.only in (None, backend) and backend.hosts(self.model)
 
+    def can_go_to(self, backend: Backend) -> bool:
+        """Return True if the backend is a candidate now."""
+        return backend.is_up and not backend.is_paused and self.may_go_to(backend)
+
 
 @attrs.frozen(eq=False)
 class Evaluation:
@@ -160,7 +164,7 @@ def evaluate(route: RouteRequest, backends: Backends, now: float) -> list[Evalua
     return [
         Evaluation.of(route, backend, position, now)
         for position, backend in enumerate(backends.all)
-        if backend.is_up and not backend.is_paused and route.may_go_to(backend)
+        if route.can_go_to(backend)
     ]
 
 

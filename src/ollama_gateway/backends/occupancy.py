@@ -176,9 +176,9 @@ class Slot:
             self.health.breaker.succeeded()
         if not self.is_slotless:
             self._leave(clock.now())
-        self._backends.line.dispatch()
 
     def _leave(self, now: float) -> None:
+        was_full = self.backend.is_full
         self.backend.in_flight -= 1
         self.backend.note_use(self.model, now)
         self.ended_stream(now, 0)
@@ -186,14 +186,17 @@ class Slot:
             self.placement.ended(now)
         is_measured = self._has_answered and self.found_room
         self.replica.end(now - self.began if is_measured else None)
+        if was_full:
+            self._backends.line.dispatch(self.backend, self.backend.has_slot)
 
     def release_probe(self) -> None:
         """Let another attempt be the probe: this one has lost its race and shows nothing more."""
         for probe in self._probes:
             probe.drop_probe()
         if self._probes:
+            is_of_backend = self.backend.breaker in self._probes
             self._probes.clear()
-            self._backends.line.dispatch()
+            self._backends.line.dispatch(self.backend if is_of_backend else self.health)
 
     def _count(
         self, breaker: Breaker, model: ModelName | None, reason: AnyReason, now: float

@@ -9,12 +9,17 @@ this request. Of these, the next attempt goes to:
 3. of these, the first in order (`evaluation.py`), and before it the one that has the conversation
    in its prefix cache (`affinity.py`).
 
+A request may prefer that one until a moment: while it is admitted but has no room, the request
+waits for it alone, though others have room. From that moment on it takes any.
+
 Requests and `gatewayctl explain` use the same evaluation, so `explain` shows what really happens.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable
+from contextlib import nullcontext
 from typing import Final, Literal, Protocol
 
 import anyio
@@ -32,12 +37,15 @@ from ollama_gateway.backends.evaluation import (
 )
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.placement import Choice
-from ollama_gateway.backends.waiting import Waiter
+from ollama_gateway.backends.waiting import Waiter, WaitingKind
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.reasons import Reason
 
 MIN_PAYMENT_PAUSE: Final = 0.01
 """The shortest time, in seconds, before an empty token bucket is asked again."""
+
+LEAST_REST: Final = 1.0
+"""Seconds before the end of its wait from which a request takes any backend."""
 
 HedgeSkipped = Literal["no_candidate", "ill", "cold", "full", "cold_prompt", "budget"]
 """Why no hedge was started."""
@@ -63,10 +71,14 @@ class Candidates:
     route: RouteRequest
     queue_timeout: float
     """Seconds that the request may wait in line, each time."""
+    preferred: Backend | None = None
+    """The backend for which alone it waits until `prefer_until`."""
+    prefer_until: float = -math.inf
+    """On the event loop's clock."""
     _tried: set[Backend] = attrs.field(factory=set, init=False)
     _took_the_last_resort: bool = attrs.field(default=False, init=False)
     _choice: Choice | None = attrs.field(default=None, init=False)
-    """What the conversation wants, decided when a backend is first looked for."""
+    """Where its conversation is, looked up when a backend is first needed."""
 
     @property
     def are_several(self) -> bool:
@@ -79,8 +91,20 @@ class Candidates:
         Returns None when no backend is left. After a failed attempt, the bucket pays for attempts
         at backends that are failing too. Raises Unavailable if the wait or the line is too long.
         """
-        taken = self.take(bucket)
-        return await self._wait(bucket) if taken == "wait" else taken
+        now = clock.now()
+        self._choose(now)
+        self.prefer_until = min(self.prefer_until, now + self.queue_timeout - LEAST_REST)
+        taken = "wait" if self._is_behind(now) else self.take(bucket, now)
+        return await self._wait(bucket, now) if taken == "wait" else taken
+
+    def _choose(self, now: float) -> None:
+        """Look up where the conversation should go, once."""
+        if self._choice is not None:
+            return
+        self._choice = Choice()
+        if self.route.conversation is not None:
+            self._choice = self.backends.choose(self.route, self._left(now), now)
+            self.preferred, self.prefer_until = self._choice.first, self._choice.until
 
     def hedge(
         self, may_win: Callable[[Evaluation], bool], may_pay: Callable[[Evaluation], bool]
@@ -94,43 +118,52 @@ class Candidates:
             return "ill"
         if not (left := [e for e in left if e.is_warm]):
             return "cold"
-        if not (left := [e for e in left if e.has_room]):
+        if not (left := [e for e in left if e.has_room]) or self._is_behind(now):
             return "full"
         best = ranked(left)[0]
         if not may_win(best):
             return "cold_prompt"
         return self._slot(best, now, is_hedge=True) if may_pay(best) else "budget"
 
+    def _is_behind(self, now: float) -> bool:
+        """Return True if waiting requests must be asked first."""
+        line = self.backends.line
+        if self.route.is_slotless or not line.is_behind:
+            return False
+        return line.waits_for(self._kind(now).places)
+
     def _left(self, now: float) -> list[Evaluation]:
         return [e for e in evaluate(self.route, self.backends, now) if e.backend not in self._tried]
 
+    def _own(self, now: float) -> list[Evaluation]:
+        """Return the preferred backend if the request takes, or waits for, that one alone."""
+        backend = self.preferred
+        if backend is None or backend in self._tried or now >= self.prefer_until:
+            return []
+        if not self.route.can_go_to(backend):
+            return []
+        own = Evaluation.of(self.route, backend, 0, now)
+        is_in_time = own.health.backoff_until < self.prefer_until
+        return [own] if is_in_time and own.is_admitted and self._is_free(own) else []
+
     def _eligible(self, now: float) -> list[Evaluation]:
-        left = self._left(now)
-        if self._choice is None:
-            self._choice = self.backends.choose(self.route, left, now)
-        left = in_order(left, self._choice.first, self._choice.last)
+        if own := self._own(now):
+            return own
+        choice = self._choice or Choice()
+        left = in_order(self._left(now), choice.first, choice.last)
         if left and not left[0].is_admitted:
             return [] if self._took_the_last_resort else left[:1]
         return [e for e in left if e.is_admitted]
 
-    def take(self, bucket: TokenBucket) -> Slot | Literal["wait"] | None:
+    def take(self, bucket: TokenBucket, now: float) -> Slot | Literal["wait"] | None:
         """Take a slot at the best backend that is left; return "wait" if none of them has room."""
-        now = clock.now()
+        self._choose(now)
         eligible = self._eligible(now)
-        if (own := self._awaited(eligible, now)) is not None:
-            eligible = [own]
         for evaluation in eligible:
             if evaluation.has_room and (self._is_free(evaluation) or bucket.pay()):
                 self._took_the_last_resort |= not evaluation.is_admitted
                 return self._slot(evaluation, now)
         return "wait" if any(not evaluation.has_room for evaluation in eligible) else None
-
-    def _awaited(self, eligible: list[Evaluation], now: float) -> Evaluation | None:
-        """Return the backend for which alone the request waits now, if any."""
-        choice = self._choice
-        if choice is None or choice.first is None or now >= choice.until:
-            return None
-        return next((e for e in eligible if e.backend is choice.first), None)
 
     def _is_free(self, evaluation: Evaluation) -> bool:
         return not (self._tried and evaluation.is_failing)
@@ -150,21 +183,17 @@ class Candidates:
             placement=placement,
         )
 
-    async def _wait(self, bucket: TokenBucket) -> Slot | None:
+    async def _wait(self, bucket: TokenBucket, now: float) -> Slot | None:
         """Wait in line for a slot; return None if no backend is left."""
-        deadline = clock.now() + self.queue_timeout
-        self._check_backoffs(deadline)
-        wait = _Wait(self, bucket, deadline)
+        deadline = now + self.queue_timeout
+        self._check_backoffs(deadline, now)
+        wait = _Wait(self, bucket, deadline, self.patience(deadline, now))
+        waiter = Waiter(self.route.key_id, self._kind, wait.serve, wait.set_alarm)
+        own = self._own(now)
+        awaited = own[0].replica.work.awaited() if own else nullcontext()
         try:
-            now = clock.now()
-            own = self._awaited(self._eligible(now), now)
-            if own is not None and self._choice is not None:
-                with own.replica.work.awaited():
-                    await self._stand(wait, min(self._choice.until, deadline))
-                if wait.taken == "wait":
-                    wait.serve()
-            if wait.taken == "wait":
-                await self._stand(wait, deadline)
+            with awaited, self.backends.line.joined(waiter, now):
+                await wait.run(waiter)
         except BaseException:
             if isinstance(wait.taken, Slot):
                 wait.taken.release_probe()
@@ -172,41 +201,43 @@ class Candidates:
             raise
         return wait.taken if isinstance(wait.taken, Slot) else None
 
-    async def _stand(self, wait: _Wait, until: float) -> None:
-        """Stand in line for a slot until then."""
-        wait.until = until
-        kind = self._kind()
-        with self.backends.line.joined(
-            Waiter(self.route.key_id, kind, wait.serve, wait.set_alarm)
-        ) as waiter:
-            await wait.run(waiter)
-
-    def _check_backoffs(self, deadline: float) -> None:
+    def _check_backoffs(self, deadline: float, now: float) -> None:
         """Raise Unavailable if all backends back off for longer than the request may wait."""
-        now = clock.now()
+        healths = [backend.health_of(self.route.model) for backend in self._hosts()]
+        if not any(health.backoff_until > deadline for health in healths):
+            return
         eligible = self._eligible(now)
         soonest = min((e.health.backoff_until for e in eligible), default=now)
         if soonest > deadline and all(e.is_backing_off for e in eligible):
             raise Unavailable(reason=Reason.BACKENDS_FULL, retry_after=soonest - now)
 
-    def _kind(self) -> Hashable:
+    def _kind(self, now: float) -> WaitingKind:
         """Return the kind of waiter: requests of one kind can use the same slots."""
-        left = [b for b in self.backends.all if self.route.may_go_to(b) and b not in self._tried]
-        now = clock.now()
-        own = self._awaited(self._eligible(now), now)
-        if own is not None:
-            return own.health, not self._tried, self._took_the_last_resort
-        healths = frozenset(backend.health_of(self.route.model) for backend in left)
-        return healths, not self._tried, self._took_the_last_resort
+        own = [evaluation.backend for evaluation in self._own(now)]
+        hosts = own or self._hosts()
+        places: set[Hashable] = {backend.health_of(self.route.model) for backend in hosts}
+        state = not self._tried, self._took_the_last_resort, bool(own)
+        return WaitingKind(frozenset(places.union(hosts)), state)
 
-    def next_change(self, deadline: float, bucket: TokenBucket) -> float:
-        """Return when time alone may give this request a slot, at most `deadline`."""
-        now = clock.now()
-        left = self._left(now)
-        times = [moment for evaluation in left for moment in evaluation.changes if moment > now]
+    def _hosts(self) -> list[Backend]:
+        """Return the backends that are left, also those that are down or paused."""
+        route = self.route
+        return [b for b in self.backends.all if route.may_go_to(b) and b not in self._tried]
+
+    def next_change(self, deadline: float, bucket: TokenBucket, since: float) -> float:
+        """Return when time alone may give this request a slot, at most `deadline`.
+
+        `since` is the moment at which it had none.
+        """
+        left = self._own(since) or self._left(since)
+        times = [moment for evaluation in left for moment in evaluation.changes if moment > since]
         if any(e.has_room and not self._is_free(e) for e in left):
-            times.append(max(bucket.affordable_at(), now + MIN_PAYMENT_PAUSE))
-        return min([deadline, *times])
+            times.append(max(bucket.affordable_at(), since + MIN_PAYMENT_PAUSE))
+        return min([self.patience(deadline, since), *times])
+
+    def patience(self, deadline: float, now: float) -> float:
+        """Return until when the request waits for the same backends, at most `deadline`."""
+        return self.prefer_until if now < self.prefer_until else deadline
 
 
 @attrs.define(eq=False)
@@ -216,37 +247,28 @@ class _Wait:
     candidates: Candidates
     bucket: TokenBucket
     deadline: float
+    _wakes_at: float
     taken: Slot | Literal["wait"] | None = attrs.field(default="wait", init=False)
     _alarm: anyio.CancelScope = attrs.field(factory=anyio.CancelScope, init=False)
-    _wakes_at: float = attrs.field(init=False)
 
-    until: float = attrs.field(init=False)
-    """When this part of the wait ends."""
-
-    def __attrs_post_init__(self) -> None:
-        self._wakes_at = self.until = self.deadline
-
-    def serve(self) -> bool:
+    def serve(self, now: float) -> bool:
         """Take a slot if there is one; return whether the wait is over."""
-        self.taken = self.candidates.take(self.bucket)
+        self.taken = self.candidates.take(self.bucket, now)
         return self.taken != "wait"
 
-    def set_alarm(self) -> None:
+    def set_alarm(self, since: float) -> None:
         """Wake up when time alone may give this kind of request a slot."""
-        self._wakes_at = self.candidates.next_change(self.until, self.bucket)
+        self._wakes_at = self.candidates.next_change(self.deadline, self.bucket, since)
         self._alarm.deadline = self._wakes_at
 
     async def run(self, waiter: Waiter) -> None:
         """Wait for a slot; raises Unavailable at the deadline."""
         while self.taken == "wait":
-            if clock.now() >= self.until:
-                if self.until < self.deadline:
-                    return
+            if clock.now() >= self.deadline:
                 raise Unavailable(reason=Reason.QUEUE_TIMEOUT)
-            self._wakes_at = min(self._wakes_at, self.until)
             self._alarm = anyio.CancelScope(deadline=self._wakes_at)
             with self._alarm:
                 await waiter.served()
-            if self._alarm.cancelled_caught and self._wakes_at < self.until:
-                self._wakes_at = self.until
-                self.candidates.backends.line.dispatch()
+            if self._alarm.cancelled_caught and self._wakes_at < self.deadline:
+                self._wakes_at = self.candidates.patience(self.deadline, clock.now())
+                self.candidates.backends.line.look_at(waiter)

@@ -91,7 +91,7 @@ class ModelName:
             return f"{self.namespace}/{name}"
         return name
 
-    @property
+    @functools.cached_property
     def cloud(self) -> bool:
         """Return whether Ollama sends requests for this name to its cloud."""
         return self.tag.lower() == "cloud" or self.tag.lower().endswith("-cloud")
