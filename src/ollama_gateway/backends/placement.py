@@ -9,7 +9,7 @@ changes in each request. So a request does not wait for a cache that will not ha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from ollama_gateway.backends.affinity import Affinity
     from ollama_gateway.backends.backend import Backend
     from ollama_gateway.backends.evaluation import RouteRequest
+
+EARLY: Final = 0.5
+LATE: Final = 0.9
+"""Times to a first chunk, as shares of the time that it takes to read the whole prompt."""
 
 AffinityKind = Literal["new", "kept", "moved", "none"]
 """A new conversation; one on its own replica, or on another; none."""
@@ -132,23 +136,36 @@ class Placement:
             self._learn()
 
     def _learn(self) -> None:
-        prefill, found = self.replica.prefill, self.found
+        prefill = self.replica.prefill
+        found = self._timed() if self.found is None else self.found
         prefill.counted(self.route.size, self.tokens)
         if found is not None and self.left_there:
             prefill.came_back(self.choice.others, self.left_there, found, self.affinity.capacity)
-        unread = self.tokens - (self.cached if found is None else found)
-        if self.prefill_seconds is not None and (found is not None or not self.cached):
-            prefill.reported(unread, self.prefill_seconds)
+        if self.prefill_seconds is not None and (self.found is not None or not self.cached):
+            prefill.reported(self.tokens - (self.found or 0), self.prefill_seconds)
         elif self.first_chunk_seconds is not None:
+            unread = self.tokens - (self.cached if found is None else found)
             prefill.timed(unread, self.first_chunk_seconds)
-        self._note_left()
+        self._note_left(found)
 
-    def _note_left(self) -> None:
+    def _timed(self) -> int | None:
+        """Return the cached tokens of which the time to the first chunk tells; None if unclear.
+
+        A chunk that comes early was not preceded by reading. One that comes as late as after
+        reading everything, from a replica that had nothing else to do, was.
+        """
+        whole, seconds = self.replica.prefill.known_seconds(self.tokens), self.first_chunk_seconds
+        if seconds is None or not whole:
+            return None
+        if seconds <= EARLY * whole:
+            return self.left_there
+        return 0 if not self.wait and seconds >= LATE * whole else None
+
+    def _note_left(self, found: int | None) -> None:
         """Note the tokens that are in the cache now, if the conversation is still bound here."""
         identity = self.choice.identity
         bound = self.affinity.conversations.peek(identity) if identity else None
         if bound is None or bound.replica is not self.replica:
             return
-        expected, found = self.cached, self.found
-        was_found = found is None or found >= FOUND_SHARE * expected
-        bound.tokens = self.tokens if was_found else max(expected // 2, 1)
+        was_found = found is None or found >= FOUND_SHARE * self.cached
+        bound.tokens = self.tokens if was_found else max(self.cached // 2, 1)
