@@ -69,6 +69,12 @@ class Talks:
     """Seconds between an answer and the next turn, on average."""
     prefix: str = "t"
 
+    @property
+    def best_share(self) -> float:
+        """The cached share if each prompt is read once, and then found where it was read."""
+        prompts = [self.first + self.growth * turn for turn in range(self.turns)]
+        return 1 - prompts[-1] / sum(prompts)
+
 
 @attrs.define
 class Turn:

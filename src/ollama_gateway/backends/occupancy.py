@@ -159,6 +159,7 @@ class Slot:
             self._count(self.health.breaker, self.model, reason, now)
         elif fault is BackendFault.FULL:
             self.health.backoff(now, retry_after)
+            self._backends.line.dispatch(self.health)
         elif fault is BackendFault.LACKS_MODEL:
             self._backends.lost(self.backend, self.model)
 

@@ -10,7 +10,8 @@ this request. Of these, the next attempt goes to:
    in its prefix cache (`affinity.py`).
 
 A request may prefer that one until a moment: while it is admitted but has no room, the request
-waits for it alone, though others have room. From that moment on it takes any.
+waits for it alone, though others have room. From that moment on, and after a failed attempt, it
+takes any.
 
 Requests and `gatewayctl explain` use the same evaluation, so `explain` shows what really happens.
 """
@@ -138,13 +139,13 @@ class Candidates:
     def _own(self, now: float) -> list[Evaluation]:
         """Return the preferred backend if the request takes, or waits for, that one alone."""
         backend = self.preferred
-        if backend is None or backend in self._tried or now >= self.prefer_until:
+        if backend is None or self._tried or now >= self.prefer_until:
             return []
         if not self.route.can_go_to(backend):
             return []
         own = Evaluation.of(self.route, backend, 0, now)
         is_in_time = own.health.backoff_until < self.prefer_until
-        return [own] if is_in_time and own.is_admitted and self._is_free(own) else []
+        return [own] if is_in_time and own.is_admitted else []
 
     def _eligible(self, now: float) -> list[Evaluation]:
         if own := self._own(now):
