@@ -21,8 +21,9 @@ import attrs
 import trio
 
 from ollama_gateway.keys import KEYS_FILE
-from ollama_gateway.keys.key import ENDPOINT_GROUPS
+from ollama_gateway.keys.key import ENDPOINT_GROUPS, APIKey, digest_of, generate, utc_now
 from ollama_gateway.keys.sqlite import SQLiteKeys
+from ollama_gateway.keys.store import KeySecret, StoredKey
 from ollama_gateway.simulator import Limits, Model, Simulator
 from tests.support.scenario import Scenario, open_scenario
 
@@ -31,8 +32,8 @@ Mode = Literal["oracle", "without", "affinity"]
 Choose = Callable[[random.Random, float], int]
 TOKEN = 4
 """Characters of a token, as the simulator counts them."""
-LONGEST = 16_000
-"""Tokens of a conversation at its end, with its answers."""
+LENGTH = 10_000
+"""Tokens of a conversation in mid-run."""
 POLLS = 10.0
 
 
@@ -143,7 +144,7 @@ def simulators(machines: Machines) -> dict[str, Simulator]:
         "m1:latest",
         ("word",) * machines.answer,
         context_length=1 << 20,
-        cache=machines.conversations * LONGEST,
+        cache=machines.conversations * LENGTH,
         tells_cached=machines.tells,
         prompt_speed=machines.prompt_speed,
         first_token=machines.first_token,
@@ -243,7 +244,7 @@ async def measure(
         mode: where each conversation goes.
         machines: that serve them.
         talks: groups of conversations.
-        seed: of the pauses.
+        seed: of the pauses, and of the places of the conversations.
         gateways: that share the machines and the keys, and nothing else.
         choose: returns which gateway the next request goes to.
         kill_at: when the first machine goes down.
@@ -253,7 +254,7 @@ async def measure(
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         store = stack.enter_context(closing(SQLiteKeys(directory / KEYS_FILE)))
-        _, key = store.create("all", endpoints=frozenset(ENDPOINT_GROUPS))
+        key = _add_key(store, seed)
         settings = {
             "GATEWAY_AFFINITY_ENABLED": str(mode == "affinity").lower(),
             "GATEWAY_STORAGE_DATA_DIR": str(directory),
@@ -275,6 +276,14 @@ async def measure(
                         holding.start_soon(run.talk, group, number)
             beside.cancel_scope.cancel()
         return run.end()
+
+
+def _add_key(store: SQLiteKeys, seed: int) -> str:
+    """Add a key whose id, and so the order of the machines, depends on the seed alone."""
+    secret = generate("seed" + chr(ord("a") + seed) * 4)
+    key = APIKey(secret.id, "all", endpoints=frozenset(ENDPOINT_GROUPS), created_at=utc_now())
+    store.merge([StoredKey(key, frozenset({KeySecret(digest_of(secret.text), key.id)}))])
+    return secret.text
 
 
 async def _kill(fleet: Mapping[str, Simulator], moment: float) -> None:

@@ -119,7 +119,7 @@ class Backend:
             self._rename(digest, blob)
 
     def _rename(self, digest: str, blob: str) -> None:
-        """Keep what is known of weights whose blob has become known."""
+        """Keep the figures of weights whose blob has become known."""
         if digest in self.warm:
             self.warm.add(blob)
         if digest in self.used_at:
