@@ -48,7 +48,7 @@ class Machines:
     """Tokens a second."""
     first_token: float = 0.03
     between_tokens: float = 0.2
-    answer: int = 10
+    answer: int = 5
     """Tokens."""
     tells: bool = True
     """Whether they report cached counts; if not, the clients' dialect reports no durations."""
