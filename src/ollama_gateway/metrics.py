@@ -94,7 +94,7 @@ class Metrics:
             ["result"],
             registry=registry,
         )
-        self._affinity = Counter(
+        affinity = Counter(
             "ollama_gateway_affinity",
             "Requests that a backend answered: whether their conversation kept its backend.",
             ["result"],
@@ -145,10 +145,11 @@ class Metrics:
         self._connections = Gauge(
             "ollama_gateway_connections", "Open client connections.", registry=registry
         )
-        # Each request changes these four, so their children are cached; their labels are bounded.
+        # Each request changes these five, so their children are cached; their labels are bounded.
         self._requests = cache(requests.labels)
         self._first_chunk = cache(first_chunk.labels)
         self._attempts = cache(attempts.labels)
+        self._affinity = cache(affinity.labels)
         self._prompt_tokens = cache(prompt_tokens.labels)
 
     def request(self, endpoint: str, model: str | None, backend: str | None, outcome: str) -> None:
@@ -202,7 +203,7 @@ class Metrics:
 
     def affinity(self, result: str) -> None:
         """Count an answered request: `new`, `kept`, `moved`, or `none` without a conversation."""
-        self._affinity.labels(result).inc()
+        self._affinity(result).inc()
 
     def retry(self, result: str) -> None:
         """Count a retry: `started`, or `budget` if the budget refused it."""

@@ -26,13 +26,14 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from ollama_gateway.backends.bindings import Binding, Bindings
-from ollama_gateway.backends.evaluation import Evaluation, RouteRequest, alike
-from ollama_gateway.backends.placement import Choice, Placement
+from ollama_gateway.backends.evaluation import Evaluation, RouteRequest, alike, evaluate
+from ollama_gateway.backends.placement import NOWHERE, Choice, Placement
 from ollama_gateway.backends.rendezvous import Share, draw, shares_of
 from ollama_gateway.wire.identity import ConversationIdentity
 
 if TYPE_CHECKING:
     from ollama_gateway.backends.backend import Backend
+    from ollama_gateway.backends.backends import Backends
 
 MAX_CONVERSATIONS: Final = 85_000
 MAX_HEADS: Final = 10_000
@@ -65,14 +66,18 @@ class Affinity:
         self.conversations = Bindings(self.idle, MAX_CONVERSATIONS)
         self.heads = Bindings(self.idle, MAX_HEADS)
 
-    def choose(self, route: RouteRequest, left: list[Evaluation], now: float) -> Choice:
-        """Choose a backend for a request among those that are left."""
+    def choose(self, route: RouteRequest, backends: Backends, now: float) -> Choice:
+        """Choose a backend for a request that has not been sent anywhere yet."""
         conversation = route.conversation
         if conversation is None or route.only is not None or route.model.cloud:
-            return Choice()
+            return NOWHERE
         identity, shared = self._identities(route, conversation, now)
         own = self.conversations.get(identity, now)
-        admitted = [evaluation for evaluation in left if evaluation.is_admitted]
+        if own is not None and not conversation.is_background:
+            choice = self._keep(Choice(identity, shared, own), own, route, backends, now)
+            if choice is not None:
+                return choice
+        admitted = [e for e in evaluate(route, backends, now) if e.is_admitted]
         ours = next((e for e in admitted if own is not None and e.backend is own.backend), None)
         if conversation.is_background:
             return Choice(last=_spared(ours, admitted))
@@ -80,6 +85,30 @@ class Affinity:
         if own is None or ours is None:
             return attrs.evolve(choice, first=self._place(route, choice, admitted, now))
         return self._stay(choice, own, ours, admitted, now)
+
+    def _keep(
+        self, choice: Choice, own: Binding, route: RouteRequest, backends: Backends, now: float
+    ) -> Choice | None:
+        """Return the choice of the own backend if it could begin at once: none can be better."""
+        best = next((b for b in backends.all if route.can_go_to(b)), None)
+        if best is None or best.priority != own.backend.priority:
+            return None
+        if not route.can_go_to(own.backend):
+            return None
+        ours = Evaluation.of(route, own.backend, 0, now)
+        if not (ours.is_admitted and ours.has_room and ours.is_warm) or ours.begins_in(now):
+            return None
+        found = self._found(choice, own, ours)
+        saves = ours.replica.prefill.seconds(found.cached)
+        return attrs.evolve(found, first=own.backend, until=now + saves)
+
+    def _found(self, choice: Choice, own: Binding, ours: Evaluation) -> Choice:
+        """Return the choice with the tokens that should be in the cache of the own replica."""
+        capacity = ours.replica.prefill.capacity(self.capacity)
+        others = self.conversations.others_since(choice.identity or b"", capacity + FURTHER)
+        left_there = own.tokens if ours.is_warm and ours.replica is own.replica else 0
+        cached = left_there if others < capacity else 0
+        return attrs.evolve(choice, others=others, left_there=left_there, cached=cached)
 
     def placement(
         self, choice: Choice, evaluation: Evaluation, route: RouteRequest, now: float
@@ -142,23 +171,16 @@ class Affinity:
         self, choice: Choice, own: Binding, ours: Evaluation, admitted: list[Evaluation], now: float
     ) -> Choice:
         """Prefer the conversation's own replica if that costs less seconds than another one."""
-        capacity = ours.replica.prefill.capacity(self.capacity)
-        others = self.conversations.others_since(choice.identity or b"", capacity + FURTHER)
-        left_there = own.tokens if ours.is_warm and ours.replica is own.replica else 0
-        cached = left_there if others < capacity else 0
-        elsewhere = min(
-            (_cost(e, cached, now) for e in admitted if e is not ours), default=math.inf
+        choice = self._found(choice, own, ours)
+        others = [e for e in admitted if e is not ours]
+        elsewhere = min((_cost(e, choice.cached, now) for e in others), default=math.inf)
+        if ours.begins_in(now) > elsewhere:
+            return choice
+        may_wait = not any(
+            e.has_room and e.backend.priority < ours.backend.priority for e in others
         )
-        is_best = ours.begins_in(now) <= elsewhere
-        may_wait = is_best and not _has_better(ours, admitted)
-        return attrs.evolve(
-            choice,
-            others=others,
-            left_there=left_there,
-            cached=cached,
-            first=ours.backend if is_best else None,
-            until=now + elsewhere if may_wait else now,
-        )
+        until = now + elsewhere if may_wait else now
+        return attrs.evolve(choice, first=ours.backend, until=until)
 
     def _place(
         self, route: RouteRequest, choice: Choice, admitted: list[Evaluation], now: float
@@ -199,11 +221,6 @@ class Affinity:
 def _cost(evaluation: Evaluation, unread: int, now: float) -> float:
     """Return the seconds until an answer could begin, with so many tokens to read."""
     return evaluation.begins_in(now) + evaluation.replica.prefill.seconds(unread)
-
-
-def _has_better(ours: Evaluation, admitted: list[Evaluation]) -> bool:
-    """Return whether a backend of a better tier has room: priorities stand above affinity."""
-    return any(e.has_room and e.backend.priority < ours.backend.priority for e in admitted)
 
 
 def _spared(ours: Evaluation | None, admitted: list[Evaluation]) -> Backend | None:

@@ -24,7 +24,7 @@ from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.catalog import Catalog, Listing
 from ollama_gateway.backends.evaluation import Evaluation, RouteRequest
 from ollama_gateway.backends.mismatch import log_digest_mismatches
-from ollama_gateway.backends.placement import Choice, Placement
+from ollama_gateway.backends.placement import NOWHERE, Choice, Placement
 from ollama_gateway.backends.waiting import WaitingLine
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
@@ -105,9 +105,9 @@ class Backends:
         if all(backend.is_paused for backend in hosts):
             raise ModelDown(Reason.BACKENDS_PAUSED)
 
-    def choose(self, route: RouteRequest, left: list[Evaluation], now: float) -> Choice:
+    def choose(self, route: RouteRequest, now: float) -> Choice:
         """Choose where a request should go, for the sake of its conversation."""
-        return self.affinity.choose(route, left, now) if self.affinity else Choice()
+        return self.affinity.choose(route, self, now) if self.affinity else NOWHERE
 
     def placement(
         self, choice: Choice, evaluation: Evaluation, route: RouteRequest, now: float

@@ -54,6 +54,10 @@ class Choice:
     """Tokens of these that should still be there."""
 
 
+NOWHERE: Final = Choice()
+"""The choice for a request without a conversation."""
+
+
 @attrs.define(eq=False)
 class Placement:
     """One attempt for a conversation."""

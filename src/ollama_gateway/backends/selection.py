@@ -37,7 +37,7 @@ from ollama_gateway.backends.evaluation import (
     ranked,
 )
 from ollama_gateway.backends.occupancy import Slot
-from ollama_gateway.backends.placement import Choice
+from ollama_gateway.backends.placement import NOWHERE, Choice
 from ollama_gateway.backends.waiting import Waiter, WaitingKind
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.reasons import Reason
@@ -102,9 +102,9 @@ class Candidates:
         """Look up where the conversation should go, once."""
         if self._choice is not None:
             return
-        self._choice = Choice()
+        self._choice = NOWHERE
         if self.route.conversation is not None:
-            self._choice = self.backends.choose(self.route, self._left(now), now)
+            self._choice = self.backends.choose(self.route, now)
             self.preferred, self.prefer_until = self._choice.first, self._choice.until
 
     def hedge(
@@ -150,7 +150,7 @@ class Candidates:
     def _eligible(self, now: float) -> list[Evaluation]:
         if own := self._own(now):
             return own
-        choice = self._choice or Choice()
+        choice = self._choice or NOWHERE
         left = in_order(self._left(now), choice.first, choice.last)
         if left and not left[0].is_admitted:
             return [] if self._took_the_last_resort else left[:1]
@@ -172,7 +172,7 @@ class Candidates:
     def _slot(self, evaluation: Evaluation, now: float, *, is_hedge: bool = False) -> Slot:
         self._tried.add(evaluation.backend)
         route = self.route
-        placement = self.backends.placement(self._choice or Choice(), evaluation, route, now)
+        placement = self.backends.placement(self._choice or NOWHERE, evaluation, route, now)
         return Slot.take(
             self.backends,
             evaluation.backend,

@@ -164,7 +164,8 @@ async def read_call(
     headers, size = upstream_headers(ask.headers), len(body)
     conversation = None
     if heads is not None and ask.endpoint.bounds:
-        fields = await in_turns(readable(body, document))
+        is_small = isinstance(body, bytes)
+        fields = document if is_small else await in_turns(readable(body, document))
         conversation = conversation_of(principal.key_id, model.key, ask.headers, fields)
         if conversation is not None:
             heads.note(principal, conversation, fields)

@@ -23,9 +23,8 @@ def explain(route: RouteRequest, backends: Backends, now: float) -> dict[str, li
 
     Each entry names its `backend`, its state, and `why` in words.
     """
-    evaluated = evaluate(route, backends, now)
-    choice = backends.choose(route, evaluated, now)
-    ordered = in_order(evaluated, choice.first, choice.last)
+    choice = backends.choose(route, now)
+    ordered = in_order(evaluate(route, backends, now), choice.first, choice.last)
     admitted = [j for j in ordered if j.is_admitted]
     awaited = choice.first if now < choice.until else None
     chosen = sorted(admitted, key=lambda j: not (j.has_room or j.backend is awaited)) or ordered[:1]
