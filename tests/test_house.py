@@ -35,7 +35,10 @@ AT_HOME: dict[str, set[str]] = {
     "trio": {
         "clock.py",
         "supervisor.py",
+        "watching.py",
         "processes/parent.py",
+        "processes/orders.py",
+        "processes/serving.py",
         "processes/spawn.py",
         "processes/child.py",
         "backends/backend.py",

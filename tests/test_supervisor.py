@@ -6,7 +6,7 @@ import trio
 import trio.testing
 
 from ollama_gateway.metrics import Metrics
-from ollama_gateway.supervisor import keep_running
+from ollama_gateway.watching import keep_running
 
 
 async def test_a_crashed_watcher_starts_again_with_growing_pauses(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ssl import SSLContext
+from functools import partial
+from typing import TYPE_CHECKING
 
 import httpx
 
-from ollama_gateway.backends.affinity import Affinity
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.connecting import tcp
-from ollama_gateway.backends.transport import Transport
-from ollama_gateway.certificates import TLSFilesBroken, client_context
-from ollama_gateway.metrics import Metrics
+from ollama_gateway.backends.transport import MAX_IDLE, Transport
+from ollama_gateway.certificates import RenewedContext, TLSFilesBroken, client_context
 from ollama_gateway.settings.model import BackendSettings, Settings
+
+if TYPE_CHECKING:
+    from ollama_gateway.metrics import Metrics
 
 Transports = Mapping[str, Transport]
 """By the name of a backend."""
@@ -32,27 +34,54 @@ def build_backends(
     Args:
         settings: valid settings.
         transports: replace TCP; for tests.
-        metrics: of the process; by default new ones, which no page shows.
+        metrics: of the process; None where no page shows them.
         most_idle: connections that each backend keeps between requests. If it is not 0, the caller
             closes the backends.
 
     """
     given, timeout = transports or {}, settings.race.connect_timeout
     backends = [
-        Backend(
-            name=backend.name,
-            url=httpx.URL(backend.url),
-            transport=given.get(backend.name) or _transport(backend, timeout, most_idle),
-            headers=_headers(backend),
-            priority=backend.priority,
-            patterns=backend.models,
-            slots=backend.slots,
-        )
+        _backend(backend, given.get(backend.name) or _transport(backend, timeout, most_idle))
         for backend in settings.backends
     ]
-    affinity = settings.affinity
-    return Backends.of(
-        backends, metrics, Affinity(affinity.idle, affinity.capacity) if affinity.enabled else None
+    return Backends.of(backends, metrics)
+
+
+def rebuild_backends(
+    running: Backends, old: Settings, new: Settings, transports: Transports | None = None
+) -> list[Backend]:
+    """Build the backends of new settings beside those that run; raises TLSFilesBroken.
+
+    A backend that is reached as before keeps its transport.
+    """
+    given, timeout = transports or {}, new.race.connect_timeout
+    known = {backend.name: backend for backend in running.all}
+    before = {backend.name: _way(backend, old.race.connect_timeout) for backend in old.backends}
+    backends = []
+    for backend in new.backends:
+        if before.get(backend.name) == _way(backend, timeout):
+            transport = known[backend.name].transport
+        else:
+            transport = given.get(backend.name) or _transport(backend, timeout, MAX_IDLE)
+        backends.append(_backend(backend, transport))
+    return backends
+
+
+def _way(backend: BackendSettings, connect_timeout: float) -> tuple[object, ...]:
+    """Return all that a transport depends on."""
+    files = backend.ca_file, backend.client_cert, backend.client_key
+    return backend.url, connect_timeout, backend.verify, files
+
+
+def _backend(backend: BackendSettings, transport: Transport) -> Backend:
+    return Backend(
+        name=backend.name,
+        url=httpx.URL(backend.url),
+        transport=transport,
+        headers=_headers(backend),
+        priority=backend.priority,
+        patterns=backend.models,
+        slots=backend.slots,
     )
 
 
@@ -66,16 +95,16 @@ def _headers(backend: BackendSettings) -> dict[str, str]:
 def _transport(backend: BackendSettings, connect_timeout: float, most_idle: int) -> Transport:
     url = httpx.URL(backend.url)
     secure = url.scheme == "https"
-    context = _ssl_context(backend) if secure else None
+    context = _renewed_context(backend).context if secure else None
     port = url.port or (443 if secure else 80)
     connect = tcp(url.host, port, connect_timeout=connect_timeout, ssl_context=context)
     return Transport(connect, most_idle=most_idle, name=backend.name)
 
 
-def _ssl_context(backend: BackendSettings) -> SSLContext:
+def _renewed_context(backend: BackendSettings) -> RenewedContext:
+    files = backend.ca_file, backend.client_cert, backend.client_key
+    make = partial(client_context, *files, verify=backend.verify)
     try:
-        return client_context(
-            backend.ca_file, backend.client_cert, backend.client_key, verify=backend.verify
-        )
+        return RenewedContext([file for file in files if file], make, backend.name)
     except TLSFilesBroken as error:
         raise TLSFilesBroken(f"backend {backend.name}: {error}") from error

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from ollama_gateway.certificates import Certificate
+from ollama_gateway.certificates import RenewedContext
 from ollama_gateway.http.connection_counts import ConnectionCounts
 from ollama_gateway.http.listener import Listener
 from ollama_gateway.http.open_files import connections_that_fit
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin_access import AdminAccess
-from ollama_gateway.server.app import App
+from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.routes import Routes
 from ollama_gateway.settings import model
@@ -22,28 +22,33 @@ ADMIN_CAPS: Final = ("none; the admin listener has 64", "none; 16 of the admin l
 """Logged in place of the settings that bound a public listener's connections."""
 
 
-def public_listener(server: model.ServerSettings, app: App) -> Listener:
-    """Build the clients' listener; raises TLSFilesBroken."""
-    most = connections_that_fit(server.max_connections)
+def public_listener(
+    server: model.ServerSettings,
+    app: App,
+    certificate: RenewedContext | None,
+    connections: ConnectionCounts,
+) -> Listener:
+    """Build the clients' listener."""
     return Listener(
         app=app,
         render_early_error=app.render_early_error,
-        max_connections=most,
-        certificate=_certificate(server),
+        max_connections=connections_that_fit(server.max_connections),
+        certificate=certificate,
         is_shared=server.processes > 1,
-        connection_counts=_connection_counts(server, most),
+        connection_counts=connections,
     )
 
 
-def admin_listener(routes: Routes, metrics: Metrics) -> Listener:
-    """Build an operators' listener for these routes."""
-    app = App(routes, BodyBudget(limit=ADMIN_BODIES, total=ADMIN_BODIES), metrics)
-    return Listener(
+def admin_listener(routes: Routes, metrics: Metrics) -> tuple[App, Listener]:
+    """Build an operators' listener for these routes, and its app."""
+    app = App(AppConfig(routes), BodyBudget(limit=ADMIN_BODIES, total=ADMIN_BODIES), metrics)
+    listener = Listener(
         app=app,
         render_early_error=app.render_early_error,
         max_connections=ADMIN_CONNECTIONS,
         settings=ADMIN_CAPS,
     )
+    return app, listener
 
 
 def admin_access(server: model.ServerSettings) -> AdminAccess:
@@ -52,13 +57,15 @@ def admin_access(server: model.ServerSettings) -> AdminAccess:
     return AdminAccess.of(token.reveal() if token else None, hosts)
 
 
-def _connection_counts(server: model.ServerSettings, max_connections: int) -> ConnectionCounts:
-    usual = ConnectionCounts.of(max_connections)
+def connection_counts(server: model.ServerSettings) -> ConnectionCounts:
+    """Build the counts of the clients' listener: how many connections an address may have."""
+    usual = ConnectionCounts.of(connections_that_fit(server.max_connections))
     most = server.max_connections_per_address or usual.limit
     return ConnectionCounts(most, exempt=(*usual.exempt, *server.trusted_proxies))
 
 
-def _certificate(server: model.ServerSettings) -> Certificate | None:
+def certificate_of(server: model.ServerSettings) -> RenewedContext | None:
+    """Read the certificate of the clients' listener, if it has one; raises TLSFilesBroken."""
     if server.tls_cert is None or server.tls_key is None:
         return None
-    return Certificate(server.tls_cert, server.tls_key)
+    return RenewedContext.of_listener(server.tls_cert, server.tls_key)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ssl
 import stat
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -82,22 +84,30 @@ def client_context(
 
 
 @attrs.define(eq=False)
-class Certificate:
-    """The certificate of a listener, read again when its files change.
+class RenewedContext:
+    """A TLS context that is made again when its files change.
 
-    Each connection costs two calls of stat; there is no watcher and no signal. If new files cannot
-    be used, the old certificate stays in force. They are tried once, and again when they change
-    again, as in a renewal that writes one file after the other.
+    Each connection costs a call of stat for each file; there is no watcher and no signal. If new
+    files cannot be used, the old context stays in force. They are tried once, and again when they
+    change again, as in a renewal that writes one file after the other.
     """
 
-    cert: Path
-    key: Path
+    files: Sequence[Path]
+    make: Callable[[], ssl.SSLContext] = attrs.field(repr=False)
+    """Reads the files; raises TLSFilesBroken."""
+    backend: str | None = None
+    """The backend for whose connections it is; None for the gateway's own listener."""
     _context: ssl.SSLContext = attrs.field(init=False, repr=False)
     _stamp: tuple[Stamp | None, ...] = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._stamp = self._stamped()
-        self._context = server_context(self.cert, self.key)
+        self._context = self.make()
+
+    @classmethod
+    def of_listener(cls, cert: Path, key: Path) -> RenewedContext:
+        """Make the context of a listener; raises TLSFilesBroken."""
+        return cls((cert, key), partial(server_context, cert, key))
 
     def context(self) -> ssl.SSLContext:
         """Return the TLS context for the next connection."""
@@ -105,24 +115,31 @@ class Certificate:
         if stamp != self._stamp:
             self._stamp = stamp
             if None in stamp:
-                log.warning("new certificate not used", reason="a file is missing")
+                self._say_not_used("a file is missing")
             else:
                 self._renew()
         return self._context
 
     def _renew(self) -> None:
         try:
-            self._context = server_context(self.cert, self.key)
+            self._context = self.make()
         except TLSFilesBroken as error:
-            log.warning("new certificate not used", reason=str(error))
+            self._say_not_used(str(error))
         else:
-            log.info("certificate renewed")
+            log.info("certificate renewed", **self._owner())
+
+    def _say_not_used(self, reason: str) -> None:
+        log.warning("new certificate not used", reason=reason, **self._owner())
+
+    def _owner(self) -> dict[str, str]:
+        return {} if self.backend is None else {"backend": self.backend}
 
     def _stamped(self) -> tuple[Stamp | None, ...]:
-        return tuple(_stamp_of(path) for path in (self.cert, self.key))
+        return tuple(map(stamp_of, self.files))
 
 
-def _stamp_of(path: Path) -> Stamp | None:
+def stamp_of(path: Path) -> Stamp | None:
+    """Return what changes with a file; None if there is none, or not one to read."""
     try:
         found = path.stat()
     except OSError:

@@ -123,6 +123,7 @@ def configure(
     stream: TextIO | None = None,
     *,
     process: int | None = None,
+    writer: LineWriter | None = None,
     summaries: Mapping[str, Summary] = MappingProxyType({}),
 ) -> LineWriter:
     """Set up logging for the process; return its writer, which the caller drains at the end.
@@ -132,11 +133,12 @@ def configure(
         style: `"text"`, `"json"`, or `"auto"`: text when the stream is a terminal.
         stream: receives the lines; by default stderr.
         process: this process's number, of several; every line has it.
+        writer: goes on writing, if logging was set up before.
         summaries: by event, its whole line as text; JSON always has all fields.
 
     """
     out = stream or sys.stderr
-    writer = LineWriter(out)
+    writer = writer or LineWriter(out)
     as_text = style == "text" or (style == "auto" and out.isatty())
     console = structlog.dev.ConsoleRenderer(
         colors=out.isatty(),
@@ -178,7 +180,7 @@ def _configure_library_logs(writer: LineWriter, renderer: list[Processor]) -> No
             ]
         )
     )
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 
 
 class _Quoted:

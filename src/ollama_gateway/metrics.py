@@ -139,6 +139,18 @@ class Metrics:
             ["watcher"],
             registry=registry,
         )
+        self._last_reload = Gauge(
+            "ollama_gateway_config_last_reload_successful",
+            "Whether the last reload put the settings in force; 1 before the first.",
+            registry=registry,
+        )
+        self._last_reload.set(1)
+        self._reloaded_at = Gauge(
+            "ollama_gateway_config_last_reload_success_timestamp_seconds",
+            "When settings were last put in force, by a start or a reload, in seconds since 1970.",
+            registry=registry,
+        )
+        self._reloaded_at.set_to_current_time()
         self._up = Gauge(
             "ollama_gateway_backend_up", "1 while a backend is up.", ["backend"], registry=registry
         )
@@ -236,6 +248,12 @@ class Metrics:
     def backend_up(self, backend: str, *, is_up: bool) -> None:
         """Set whether a backend is up."""
         self._up.labels(backend).set(is_up)
+
+    def reloaded(self, now: float | None) -> None:
+        """Note a reload, at a time in seconds since 1970; None if it failed."""
+        self._last_reload.set(now is not None)
+        if now is not None:
+            self._reloaded_at.set(now)
 
     def connections(self, count: int) -> None:
         """Set how many client connections are open."""

@@ -21,7 +21,7 @@ from typing import Final
 import attrs
 import trio
 
-from ollama_gateway.build import Gateway, Watcher, build
+from ollama_gateway.build import Gateway, build
 from ollama_gateway.certificates import TLSFilesBroken
 from ollama_gateway.http.binding import AddressTaken, bind, listen
 from ollama_gateway.http.sockets import handed_over
@@ -30,14 +30,12 @@ from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.limits.usage_file import SpendingError
 from ollama_gateway.log import get_logger
 from ollama_gateway.log_output import LineWriter
-from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes.reaper import reap_as_init
+from ollama_gateway.reloading import Notifying, Reloading, SettingsSource, watch_settings
 from ollama_gateway.settings import Settings
+from ollama_gateway.systemd import notify_stopping
+from ollama_gateway.watching import keep_running
 
-FIRST_RESTART_PAUSE: Final = 0.5
-MAX_RESTART_PAUSE: Final = 30.0
-"""Seconds before a crashed watcher starts again: doubled after each crash, and reset by a run that
-is longer than the longest pause."""
 LAST_BYTES_SECONDS: Final = 2.0
 """Seconds after the drain in which streams get their error events and last bytes."""
 OBJECTS_BETWEEN_COLLECTIONS: Final = 5_000
@@ -48,7 +46,7 @@ CANNOT_START: Final = (AddressTaken, JournalError, SpendingError, StoreError, TL
 LOG_DRAIN_SECONDS: Final = 1.0
 """Seconds to write the last log lines."""
 SIGNALS: Final = (*STOP_SIGNALS, signal.SIGHUP, signal.SIGCHLD)
-"""SIGHUP is caught only to be ignored."""
+"""SIGHUP reloads the settings; where nothing can read them again, it is ignored."""
 
 log = get_logger("supervisor")
 
@@ -70,41 +68,52 @@ class Sockets:
         return cls(public, bind(server.admin_bind.host, server.admin_bind.port))
 
 
+async def _for_ever(_gateway: Gateway) -> None:
+    await trio.sleep_forever()
+
+
 async def supervise(
     settings: Settings,
     *,
     sockets: Sockets | None = None,
-    until: Callable[[], Awaitable[None]] = trio.sleep_forever,
+    until: Callable[[Gateway], Awaitable[None]] = _for_ever,
     on_ready: Callable[[Gateway, str], None] = lambda _gateway, _address: None,
     signals: Collection[signal.Signals] = SIGNALS,
+    source: SettingsSource | None = None,
 ) -> None:
     """Run a gateway until a signal or `until` drains it.
 
     Args:
         settings: valid settings.
         sockets: replace the addresses of the settings.
-        until: returns when the gateway should drain; signals drain it too.
+        until: called with the gateway, returns when it should drain; signals drain it too.
         on_ready: called with the gateway and its address once clients can connect.
         signals: the signals that it handles.
+        source: for reloads; without it there are none.
 
     Raises:
         AddressTaken, StoreError, JournalError, SpendingError, TLSFilesBroken: it cannot start.
 
     """
-    sockets, drain_timeout = sockets or Sockets.of(settings), settings.server.drain_timeout
+    sockets = sockets or Sockets.of(settings)
     with trio.open_signal_receiver(*signals) as received:
         async with (
             build(settings) as gateway,  # the services
             trio.open_nursery() as watchers,
         ):
-            watchers.start_soon(_handle_signals, gateway, received, drain_timeout)
-            watchers.start_soon(_drain_after, until, gateway, drain_timeout)
+            reloader = None
+            if source is not None:
+                reloader = Notifying(Reloading(gateway, source))
+                gateway.offer_reload(reloader)
+                watchers.start_soon(watch_settings, source.watched, reloader)
+            watchers.start_soon(_handle_signals, gateway, received, reloader)
+            watchers.start_soon(_drain_after, until, gateway)
             if gateway.copier is not None:
                 await gateway.copier.restore()
             await gateway.pauses.look()
             for name, watch in gateway.watchers.items():
-                watchers.start_soon(keep_running, name, watch, gateway.metrics)
-            await gateway.discovery.first_round()
+                watchers.start_soon(keep_running, name, watch, gateway.parts.metrics)
+            await gateway.parts.discovery.first_round()
             listen([*sockets.public, *sockets.admin])
             on_ready(gateway, address_of(sockets.public))
             async with trio.open_nursery() as servers:
@@ -140,31 +149,34 @@ def run_to_the_end(
 
 
 async def _handle_signals(
-    gateway: Gateway, signals: AsyncIterator[int], drain_timeout: float
+    gateway: Gateway, signals: AsyncIterator[int], reloader: Notifying | None
 ) -> None:
     has_begun = False
-    async for number in signals:
-        if number == signal.SIGCHLD:
-            reap_as_init()
-        if number not in STOP_SIGNALS:
-            continue
-        if has_begun:
-            os._exit(1)  # at once, without even a log line
-        has_begun = True
-        _begin_to_drain(gateway, drain_timeout)
+    async with trio.open_nursery() as reloads:
+        async for number in signals:
+            if number == signal.SIGCHLD:
+                reap_as_init()
+            if number == signal.SIGHUP and reloader is not None:
+                reloads.start_soon(reloader.reload_for_signal)
+            if number not in STOP_SIGNALS:
+                continue
+            if has_begun:
+                os._exit(1)  # at once, without even a log line
+            has_begun = True
+            _begin_to_drain(gateway)
 
 
-async def _drain_after(
-    until: Callable[[], Awaitable[None]], gateway: Gateway, drain_timeout: float
-) -> None:
-    await until()
-    _begin_to_drain(gateway, drain_timeout)
+async def _drain_after(until: Callable[[Gateway], Awaitable[None]], gateway: Gateway) -> None:
+    await until(gateway)
+    _begin_to_drain(gateway)
 
 
-def _begin_to_drain(gateway: Gateway, seconds: float) -> None:
+def _begin_to_drain(gateway: Gateway) -> None:
     """Drain and log it, once: the parent and a signal may both ask for it."""
     if gateway.admin.is_draining:
         return
+    seconds = gateway.settings.server.drain_timeout
+    notify_stopping()
     drain(gateway, seconds)
     log.info("draining", seconds=seconds, requests=gateway.app.requests_running)
 
@@ -175,22 +187,6 @@ def drain(gateway: Gateway, seconds: float) -> None:
     gateway.backends.line.close()
     gateway.app.drain(seconds)
     gateway.listener.drain(seconds + LAST_BYTES_SECONDS)
-
-
-async def keep_running(name: str, watch: Watcher, metrics: Metrics) -> None:
-    """Run a watcher for ever: log each crash, pause, and start it again."""
-    pause = FIRST_RESTART_PAUSE
-    while True:
-        started = trio.current_time()
-        try:
-            await watch()
-        except Exception:
-            log.exception("watcher crashed", watcher=name)
-        metrics.restarted(name)
-        if trio.current_time() - started > MAX_RESTART_PAUSE:
-            pause = FIRST_RESTART_PAUSE
-        await trio.sleep(pause)
-        pause = min(pause * 2, MAX_RESTART_PAUSE)
 
 
 def freeze_loaded_objects() -> None:

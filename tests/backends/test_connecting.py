@@ -28,7 +28,8 @@ REFUSAL = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig"
 
 def transport_to(port: int, ssl_context: ssl.SSLContext | None = None) -> Transport:
     """Make a transport with a deadline that no test reaches."""
-    return Transport(tcp(HOST, port, connect_timeout=60, ssl_context=ssl_context))
+    context = None if ssl_context is None else lambda: ssl_context
+    return Transport(tcp(HOST, port, connect_timeout=60, ssl_context=context))
 
 
 async def test_stream_without_delay() -> None:
@@ -186,7 +187,7 @@ async def test_handshake_that_never_ends(autojump_clock: MockClock) -> None:
     with socket.create_server((HOST, 0)) as silent:
         port = silent.getsockname()[1]
         context = ssl.create_default_context()
-        transport = Transport(tcp(HOST, port, connect_timeout=2, ssl_context=context))
+        transport = Transport(tcp(HOST, port, connect_timeout=2, ssl_context=lambda: context))
         with pytest.raises(
             httpx.ConnectTimeout, match=r"^connecting to the backend took too long$"
         ):

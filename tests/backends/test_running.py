@@ -31,7 +31,7 @@ async def test_a_load_and_an_unload_are_listed_at_once(autojump_clock: Clock) ->
         trio.open_nursery() as nursery,
     ):
         (backend,) = scenario.gateway.backends.all
-        nursery.start_soon(scenario.gateway.discovery.watch_running, backend)
+        nursery.start_soon(scenario.gateway.parts.discovery.watch_running, backend)
         before = await loaded(scenario)
         await scenario.ask()
         await trio.sleep(0.1)
@@ -51,7 +51,7 @@ async def test_a_backend_is_asked_once_a_second_at_most(autojump_clock: Clock) -
         trio.open_nursery() as nursery,
     ):
         (backend,) = scenario.gateway.backends.all
-        nursery.start_soon(scenario.gateway.discovery.watch_running, backend)
+        nursery.start_soon(scenario.gateway.parts.discovery.watch_running, backend)
         first = polls(scenario)
         for _ in range(50):
             await scenario.ask(body={**CHAT, "keep_alive": 0})

@@ -24,7 +24,7 @@ from ollama_gateway.backends.discovery import PollFailed, poll
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.build import build
 from ollama_gateway.build_backends import build_backends
-from ollama_gateway.keys import KEYS_FILE
+from ollama_gateway.keys.location import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.settings import Settings, load
@@ -118,6 +118,28 @@ async def test_a_client_certificate_is_shown(tmp_path: Path, files: Files) -> No
         assert await polled(tmp_path, f"https://{HOST}:{port}", **given) == "0.33.0"
 
 
+async def test_renewed_files_are_used(tmp_path: Path, files: Files) -> None:
+    """The next connection to a backend trusts what its `ca_file` says by then."""
+    mine = tmp_path / "ca"
+    put(files.path("stranger"), mine)
+    async with simulated(files.context()) as port:
+        url = f"https://{HOST}:{port}"
+        settings = settings_of(tmp_path, {"name": "a", "url": url, "ca_file": str(mine)})
+        (backend,) = build_backends(settings).all
+        with pytest.raises(PollFailed, match="not trusted"):
+            await poll(backend, 10)
+        for name, version in {"ca": "0.33.0", "client.key": "0.33.0"}.items():
+            put(files.path(name), mine)
+            assert (await poll(backend, 10)).version == version
+
+
+def put(source: str, target: Path) -> None:
+    """Put a copy in place of a file, as certificate tools do."""
+    new = target.with_suffix(".new")
+    new.write_bytes(Path(source).read_bytes())
+    new.replace(target)
+
+
 @pytest.mark.parametrize(
     ("given", "error"),
     [
@@ -194,7 +216,7 @@ async def test_a_request_goes_past_what_cannot_be_trusted(tmp_path: Path, files:
             scenario = Scenario(gateway, {}, store, key, records)
             await scenario.poll()
             stranger = ssl.create_default_context()  # its certificate has changed since the poll
-            connect = tcp(HOST, one, connect_timeout=10, ssl_context=stranger)
+            connect = tcp(HOST, one, connect_timeout=10, ssl_context=lambda: stranger)
             await gateway.backends.all[0].transport.aclose()
             gateway.backends.all[0].transport = Transport(connect)
             reply = await scenario.ask()
@@ -227,7 +249,7 @@ async def test_an_early_answer_during_a_large_upload(files: Files) -> None:
 
     with trio.move_on_after(20) as scope:
         async with listening(refuse, wrap) as port:
-            connect = tcp(HOST, port, connect_timeout=10, ssl_context=client)
+            connect = tcp(HOST, port, connect_timeout=10, ssl_context=lambda: client)
             transport = Transport(connect, most_idle=4)
             response = await transport.handle_async_request(post(b"x" * 32 * MIB))
             may_go_on.set()

@@ -75,7 +75,8 @@ async def reaching(script: Script, certificates: Certificates | None) -> AsyncIt
     wrap: Callable[[trio.SocketStream], trio.abc.Stream] = (
         certificates.wrap if certificates else lambda stream: stream
     )
-    context = certificates.client if certificates else None
+    client = certificates.client if certificates else None
+    context = None if client is None else lambda: client
     async with listening(script, wrap) as port:
         connect = tcp(HOST, port, connect_timeout=60, ssl_context=context)
         transport = Transport(connect, most_idle=4, name="a")

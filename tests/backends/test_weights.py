@@ -41,7 +41,7 @@ async def polled(scenario: Scenario, polls: int = 2) -> None:
     """Let the backend's worker poll so many times."""
     (backend,) = scenario.gateway.backends.all
     with trio.move_on_after(polls * 10 - 5):
-        await scenario.gateway.discovery.watch(backend)
+        await scenario.gateway.parts.discovery.watch(backend)
 
 
 async def test_models_of_one_file_are_warm_together(autojump_clock: Clock) -> None:

@@ -65,13 +65,13 @@ def test_a_restore_without_an_answer_shows_and_changes_nothing(data: Path) -> No
     ran("backup", "b.tar")
     revoke(data)
     before = contents(data)
-    shown = ran("restore", "b.tar", code=1)
+    shown = ran("restore", "b.tar", code=2)
 
     assert f"key {key.id} (alice): revoked 20" in shown.stdout
     assert "would be valid again" in shown.stdout
-    assert "nothing was changed: --yes restores without asking" in shown.stderr
+    assert shown.stderr.endswith("Restore? No terminal to answer on: add --yes\n")
     assert contents(data) == before
-    found = as_json("restore", "b.tar", code=1)
+    found = as_json("restore", "b.tar", code=2)
     assert (found["restored"], found["kept_in"]) == (False, None)
     assert found["revives"]["keys"] == [{"id": key.id, "name": "alice"}]
 

@@ -48,10 +48,10 @@ class Timed(Journal):
     commits = 0
     seconds = 0.0
 
-    def commit(self, entries: Sequence[JournalEntry]) -> None:
+    def commit(self, entries: Sequence[JournalEntry], *, is_durable: bool = True) -> None:
         """Commit, and note the time it took."""
         began = time.perf_counter()
-        super().commit(entries)
+        super().commit(entries, is_durable=is_durable)
         self.commits += 1
         self.seconds += time.perf_counter() - began
 
@@ -110,7 +110,7 @@ async def _work(writer: JournalWriter, tasks: int, seconds: float) -> int:
         while time.perf_counter() < deadline:
             while writer.why_not is not None:  # noqa: ASYNC110 - no event says when
                 await anyio.sleep(SHORTEST_PAUSE / 10)
-            made = _record(f"{next(numbers):032x}")
+            made = attrs.evolve(_record(f"{next(numbers):032x}"), is_strict=writer.is_strict)
             await writer.admit(made)
             await writer.finalize(made)
             await anyio.lowlevel.checkpoint()  # so that others have their turn

@@ -20,7 +20,7 @@ import trio
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.build import Gateway, build
 from ollama_gateway.http.binding import bind
-from ollama_gateway.keys import KEYS_FILE
+from ollama_gateway.keys.location import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.settings import Settings, load
@@ -118,7 +118,7 @@ class RunningGateway:
 
     def figure(self, name: str, **labels: str) -> float:
         """Return a figure of the gateway's metrics."""
-        registry = self.gateway.metrics.registry
+        registry = self.gateway.parts.metrics.registry
         return registry.get_sample_value(f"ollama_gateway_{name}", labels) or 0
 
 
@@ -147,7 +147,7 @@ async def running_gateway(
         sinks = (lambda record: ended.append(Ended(record, trio.current_time())),)
         async with build(loaded, sinks=sinks) as gateway, trio.open_nursery() as serving:
             for backend in gateway.backends.all:
-                await gateway.discovery.poll_once(backend)
+                await gateway.parts.discovery.poll_once(backend)
             sockets = bind("127.0.0.1", 0)
             serving.start_soon(gateway.listener.serve, sockets)
             port: int = sockets[0].getsockname()[1]

@@ -13,7 +13,7 @@ import trio
 
 from ollama_gateway.build import Gateway, build
 from ollama_gateway.http.binding import bind, listen
-from ollama_gateway.keys import KEYS_FILE
+from ollama_gateway.keys.location import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.settings import load
 from tests.backends.misbehaving import Peer
@@ -84,7 +84,7 @@ async def gateway_before(
     with closing(SQLiteKeys(directory / KEYS_FILE)) as store:
         keys = {name: store.create(name)[1] for name in names}
     async with build(loaded.settings) as gateway, trio.open_nursery() as serving:
-        await gateway.discovery.poll_once(gateway.backends.all[0])
+        await gateway.parts.discovery.poll_once(gateway.backends.all[0])
         sockets = bind(host, 0)
         listen(sockets)
         serving.start_soon(gateway.listener.serve, sockets)

@@ -11,11 +11,11 @@ from pathlib import Path
 import redis
 
 from ollama_gateway.keys.key import KeyLimits
+from ollama_gateway.limits.contributions import read_charges
 from ollama_gateway.limits.quota import LEASE_SECONDS
 from ollama_gateway.limits.redis.operations import ReadUsage, account
 from ollama_gateway.limits.redis.scripts import RedisScripts
 from ollama_gateway.limits.usage_file import read_file
-from ollama_gateway.limits.usage_journal import read_charges
 from ollama_gateway.wire.counting import BYTES_PER_TOKEN
 from tests.campaign.audit_log import records_in
 from tests.campaign.client import LIMITED, OK, Request, eventually, sent

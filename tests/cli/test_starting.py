@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,18 +18,16 @@ from tests.support.patience import PATIENCE
 
 LOOK = """
 import sys
-from ollama_gateway.__main__ import main
-sys.argv = ["gatewayctl", *sys.argv[1:]]
-try:
-    main()
-except SystemExit:
-    pass
+from ollama_gateway.__main__ import gatewayctl
+sys.argv[0] = "gatewayctl"
+gatewayctl(sys.argv[1:])
 print("modules:", *sys.modules)
 """
 SERVER = {"hypercorn", "prometheus_client", "h11", "structlog", "asyncio"}
 """Libraries that only `serve` and `demo` need."""
 CLIENTS = {"trio", "httpx", "psycopg", "redis"}
 TERMINAL = {"typer", "rich"}
+STORES = {"psycopg", "redis", "sqlite3"}
 NEVER: dict[str, set[str]] = {
     "health": SERVER | CLIENTS | TERMINAL | {"sqlite3", "dotenv"},
     "health --ready --json": SERVER | CLIENTS | TERMINAL,
@@ -37,25 +36,45 @@ NEVER: dict[str, set[str]] = {
     "explain m": SERVER | CLIENTS | {"sqlite3"},
     "config check": SERVER | CLIENTS | {"sqlite3"},
     "backends list": SERVER | CLIENTS,
-    "keys list": SERVER | CLIENTS,
-    "audit list": SERVER - {"prometheus_client"} | CLIENTS,
-    "usage": SERVER - {"prometheus_client"} | CLIENTS,
-    "probe": SERVER - {"prometheus_client", "h11"} | {"psycopg", "redis", "sqlite3"},
+    "keys list": SERVER | CLIENTS | {"anyio"},
+    "audit list": SERVER | CLIENTS,
+    "usage": SERVER | CLIENTS,
+    "backup b.tar": SERVER | CLIENTS,
+    "restore b.tar": SERVER | CLIENTS,
+    "db migrate": SERVER | CLIENTS,
+    "probe": SERVER - {"h11"} | STORES,
+    "models": SERVER - {"h11"} | STORES,
+    "pull m --all": SERVER - {"h11"} | STORES,
+    "init 127.0.0.1:1": SERVER - {"h11"} | STORES,
+    "backup --help": SERVER | CLIENTS | STORES | {"anyio", "attrs"},
+    "probe --help": SERVER | CLIENTS | STORES | {"anyio", "attrs"},
+    "pull --help": SERVER | CLIENTS | STORES | {"anyio", "attrs"},
+    "init --help": SERVER | CLIENTS | STORES | {"anyio", "attrs"},
     "serve --config missing.toml": SERVER | CLIENTS | {"sqlite3"},
 }
 MOST = {
-    "health": 45,
-    "health --ready --json": 45,
-    "--version": 15,
-    "--help": 15,
+    "health": 40,
+    "health --ready --json": 40,
+    "--version": 10,
+    "--help": 10,
     "explain m": 50,
     "config check": 50,
-    "backends list": 60,
-    "keys list": 75,
-    "audit list": 125,
-    "usage": 125,
-    "probe": 95,
-    "serve --config missing.toml": 50,
+    "backends list": 55,
+    "keys list": 70,
+    "audit list": 105,
+    "usage": 105,
+    "backup b.tar": 115,
+    "restore b.tar": 115,
+    "db migrate": 105,
+    "probe": 90,
+    "models": 90,
+    "pull m --all": 100,
+    "init 127.0.0.1:1": 95,
+    "backup --help": 15,
+    "probe --help": 15,
+    "pull --help": 15,
+    "init --help": 15,
+    "serve --config missing.toml": 45,
 }
 """Modules of the gateway that a command may import; the whole has more than 250."""
 
@@ -85,6 +104,57 @@ def test_a_command_imports_only_what_it_runs(command: str, tmp_path: Path) -> No
 
     assert {name.partition(".")[0] for name in found} & NEVER[command] == set()
     assert len([name for name in found if name.startswith("ollama_gateway")]) <= MOST[command]
+
+
+COLLECTING = """
+import atexit, gc, sys
+from ollama_gateway import __main__
+collected = []
+gc.callbacks.append(lambda phase, _: collected.append(phase))
+imported = __main__._imported
+def importing(arguments):
+    collected.clear()
+    run = imported(arguments)
+    during = len(collected)
+    return lambda: print(during, gc.isenabled(), gc.get_freeze_count() > 10_000) or run()
+__main__._imported = importing
+atexit.register(print, "torn down")
+__main__.main()
+"""
+
+
+def test_a_command_collects_no_modules_and_is_not_torn_down(tmp_path: Path) -> None:
+    """No garbage is looked for while modules are imported, and the last line printed is whole."""
+    done = subprocess.run(
+        [sys.executable, "-c", COLLECTING, "config", "show", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        cwd=tmp_path,
+        env={},
+        check=True,
+    )
+    first, _, rest = done.stdout.partition("\n")
+
+    assert first == "0 True True"
+    assert json.loads(rest)["source"] is None
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+def test_a_closed_stream_causes_no_trace(stream: int, tmp_path: Path) -> None:
+    """A command whose stdout or stderr the shell has closed ends as with an open one."""
+    shell = f"{sys.executable} -m ollama_gateway keys list {stream}>&-"
+    done = subprocess.run(
+        ["/bin/sh", "-c", shell],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        cwd=tmp_path,
+        env={"GATEWAY_STORAGE_DATA_DIR": str(tmp_path / "data")},
+        check=False,
+    )
+
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

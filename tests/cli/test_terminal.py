@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ollama_gateway.__main__ import main
+from ollama_gateway.__main__ import gatewayctl
 from ollama_gateway.cli.output import count_of, human_size
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from tests.keys.admin_listener import AdminListener, admin_listener
@@ -78,10 +78,8 @@ def terminal(peer: AdminListener, monkeypatch: pytest.MonkeyPatch) -> Run:
         with monkeypatch.context() as patch, os.fdopen(theirs, "w") as out:
             patch.setattr("sys.stdout", out)
             patch.setattr("sys.stderr", out)
-            patch.setattr("sys.argv", ["gatewayctl", *arguments])
             patch.setenv("COLUMNS", str(columns))
-            with pytest.raises(SystemExit):
-                main()
+            gatewayctl(arguments)
         reader.join()
         os.close(ours)
         return b"".join(shown).decode().replace("\r\n", "\n")

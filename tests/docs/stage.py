@@ -17,8 +17,8 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.keys import location_of
 from ollama_gateway.keys.key import KeyLimits
+from ollama_gateway.keys.location import location_of
 from tests.smoke.fleet import clean_environment, free_port, running
 from tests.support.patience import PATIENCE
 

@@ -149,7 +149,7 @@ async def test_the_metrics_count_conversations() -> None:
     async with open_scenario(fleet(), is_one_tier=True) as scenario:
         for _ in range(3):
             await scenario.ask()
-        sample = scenario.gateway.metrics.registry.get_sample_value
+        sample = scenario.gateway.parts.metrics.registry.get_sample_value
         kinds = ("new", "kept", "moved")
         counts = [sample("ollama_gateway_affinity_total", {"result": kind}) for kind in kinds]
 

@@ -27,7 +27,7 @@ async def ask_at_once(scenario: Scenario, bodies: list[bytes]) -> tuple[list[Rep
     """Ask for all of these with slow readers; return the answers and the most bytes held."""
     replies: list[Reply] = []
     most = 0
-    budget = scenario.gateway.answers
+    budget = scenario.gateway.parts.answers
 
     async def slowly(reply: Reply) -> None:
         nonlocal most
@@ -85,7 +85,7 @@ async def test_without_room_what_is_not_known_to_be_good_is_refused(autojump_clo
         key.scenario.simulators["a"].script(raw(body))
         reply = await key.ask("/api/embed", EMBED)
         usage = await key.usage()
-        budget = key.scenario.gateway.answers
+        budget = key.scenario.gateway.parts.answers
 
     (record,) = key.scenario.records
     assert (reply.status, reply.headers["retry-after"]) == (503, "1")
@@ -111,7 +111,7 @@ async def test_nothing_stays_held(autojump_clock: Clock, script: Script) -> None
         scenario.simulators["a"].script(script)
         await scenario.ask("/api/embed", EMBED, leave_at=60)
 
-        assert scenario.gateway.answers.held == 0
+        assert scenario.gateway.parts.answers.held == 0
 
 
 async def test_what_is_said_of_a_model_is_held_whole(autojump_clock: Clock) -> None:
@@ -124,10 +124,10 @@ async def test_what_is_said_of_a_model_is_held_whole(autojump_clock: Clock) -> N
         scenario.simulators["a"].script(raw(body), path="/api/show")
 
         async def look(_: Reply) -> None:
-            held.append(scenario.gateway.answers.held)
+            held.append(scenario.gateway.parts.answers.held)
 
         reply = await scenario.ask("/api/show", {"model": "m1", "verbose": True}, watch=look)
-        assert scenario.gateway.answers.held == 0
+        assert scenario.gateway.parts.answers.held == 0
 
     assert reply.body == body.replace(b"/m/blobs/", b"")
     assert held == [0, len(reply.body)] or set(held) == {len(reply.body)}

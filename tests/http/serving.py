@@ -21,7 +21,7 @@ from ollama_gateway.http.connection import ConnectionLimits
 from ollama_gateway.http.listener import Listener
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.app import App as Gateway
-from ollama_gateway.server.app import error_response
+from ollama_gateway.server.app import AppConfig, error_response
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.routes import Route, Routes
 from tests.support.patience import HANGS, PATIENCE, until
@@ -145,7 +145,7 @@ def gateway(max_body: int = 16 * 1024 * 1024, max_all: int = 64 * 1024 * 1024) -
     for path, handler in handlers.items():
         route = Route(Endpoint(path, "read"), handler)
         table[path] = {"GET": route, "HEAD": route, "POST": route}
-    return Gateway(Routes(table, {}), BodyBudget(max_body, max_all), Metrics())
+    return Gateway(AppConfig(Routes(table, {})), BodyBudget(max_body, max_all), Metrics())
 
 
 async def _greet(ask: Ask) -> None:

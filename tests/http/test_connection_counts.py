@@ -14,7 +14,7 @@ from ollama_gateway.errors import TooManyConnections
 from ollama_gateway.http.connection_counts import ConnectionCounts
 from ollama_gateway.http.listener import ACCEPTS_PER_TURN, Listener
 from ollama_gateway.metrics import Metrics
-from ollama_gateway.server.app import App
+from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.refusals import LINES_A_SECOND
 from ollama_gateway.server.routes import Routes
@@ -160,7 +160,7 @@ async def test_the_log_names_the_setting_at_a_bounded_rate(
     autojump_clock: trio.testing.MockClock, client: str, setting: str
 ) -> None:
     """The log names the setting, and the address if it has too many connections."""
-    app = App(Routes({}, {}), BodyBudget(1, 1), Metrics())
+    app = App(AppConfig(Routes({}, {})), BodyBudget(1, 1), Metrics())
     with structlog.testing.capture_logs() as lines:
         for _ in range(1000):
             app.render_early_error(TooManyConnections(setting, client))

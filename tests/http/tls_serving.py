@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
-from ollama_gateway.certificates import Certificate
+from ollama_gateway.certificates import RenewedContext
 from ollama_gateway.http.app_tasks import ASGIApp
 from ollama_gateway.http.connection import ConnectionLimits
 from ollama_gateway.http.listener import Listener
@@ -95,7 +95,7 @@ async def serving_tls(
 ) -> AsyncIterator[TLSPeer]:
     """Run a listener as `serving` does, with TLS."""
     async with serving(app, limits, max_connections) as plain:
-        plain.listener.certificate = Certificate(server_files.cert, server_files.key)
+        plain.listener.certificate = RenewedContext.of_listener(server_files.cert, server_files.key)
         peer = TLSPeer(plain, server_files)
         yield peer
         for stream in peer.streams:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ollama_gateway.cli.serve import _warning_of_anonymous_key
-from ollama_gateway.keys import KEYS_FILE
+from ollama_gateway.keys.location import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.settings import load
 

@@ -8,8 +8,9 @@ import pytest
 import trio.testing
 
 from ollama_gateway.errors import Unauthorized
-from ollama_gateway.keys import SQLiteLocation, open_keys
+from ollama_gateway.keys.identifying import open_keys
 from ollama_gateway.keys.key import Principal, generate
+from ollama_gateway.keys.location import SQLiteLocation
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.storage.batcher import in_place
 from tests.keys.looking import START, Look, looking

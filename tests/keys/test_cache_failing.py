@@ -8,8 +8,9 @@ import pytest
 import structlog.testing
 
 from ollama_gateway.errors import Unavailable
-from ollama_gateway.keys import SQLiteLocation, open_keys
+from ollama_gateway.keys.identifying import open_keys
 from ollama_gateway.keys.key import generate
+from ollama_gateway.keys.location import SQLiteLocation
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from tests.keys.looking import Look, virtual_now
 from tests.support.runners import Slow

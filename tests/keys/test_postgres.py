@@ -10,9 +10,10 @@ import attrs
 import pytest
 
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.keys import PostgresLocation, SQLiteLocation, find_key, location_of, open_keys
 from ollama_gateway.keys.cache import KeyCache
+from ollama_gateway.keys.identifying import find_key, open_keys
 from ollama_gateway.keys.key import KeyRefused, StoreAway, StoreError, digest_of, generate
+from ollama_gateway.keys.location import PostgresLocation, SQLiteLocation, location_of
 from ollama_gateway.keys.postgres import PostgresKeys
 from ollama_gateway.keys.store import ImportedKey
 from ollama_gateway.storage.database import Timeouts

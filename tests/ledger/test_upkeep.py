@@ -144,9 +144,9 @@ async def test_what_is_written_comes_between_two_turns(tmp_path: Path) -> None:
     class Noting(Journal):
         """A journal that notes its transactions."""
 
-        def commit(self, given: Sequence[JournalEntry]) -> None:
+        def commit(self, given: Sequence[JournalEntry], *, is_durable: bool = True) -> None:
             turns.append("commit")
-            super().commit(given)
+            super().commit(given, is_durable=is_durable)
 
         def trim(self, before: float, now: float | None = None) -> int:
             turns.append("trim")

@@ -17,6 +17,7 @@ from ollama_gateway.errors import Unavailable
 from ollama_gateway.ledger import writer as writer_module
 from ollama_gateway.ledger.journal import Journal, JournalEntry
 from ollama_gateway.ledger.ownership import has_intents
+from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.ledger.writer import (
     CAPACITY,
     STRICT_SECONDS,
@@ -39,10 +40,10 @@ class Counting(Journal):
 
     transactions = 0
 
-    def commit(self, entries: Sequence[JournalEntry]) -> None:
+    def commit(self, entries: Sequence[JournalEntry], *, is_durable: bool = True) -> None:
         """Commit and count the call."""
         self.transactions += 1
-        super().commit(entries)
+        super().commit(entries, is_durable=is_durable)
 
     def lose(self) -> None:
         """Make every write fail."""
@@ -51,6 +52,11 @@ class Counting(Journal):
     def find(self) -> None:
         """Make writes work again."""
         self.path.with_suffix(".lost").rename(self.path)
+
+
+def strict(request_id: str) -> AuditRecord:
+    """Make the record of a request that began in strict mode."""
+    return attrs.evolve(record(request_id), is_strict=True)
 
 
 @attrs.define
@@ -98,9 +104,9 @@ async def test_buffered_nobody_waits(tmp_path: Path) -> None:
 async def test_strict_waits_until_it_is_on_the_disk(tmp_path: Path) -> None:
     """The intent is written before the request goes upstream, the end before its client hears."""
     async with opened(tmp_path, is_strict=True) as one:
-        await one.writer.admit(record("a"))
+        await one.writer.admit(strict("a"))
         assert (one.ids, has_intents(one.journal.path)) == ([], True)
-        await one.writer.finalize(record("a"))
+        await one.writer.finalize(strict("a"))
         assert (one.ids, has_intents(one.journal.path)) == (["a"], False)
 
 
@@ -109,7 +115,7 @@ async def test_strict_waits_together(tmp_path: Path) -> None:
     async with opened(tmp_path, is_strict=True) as one:
         async with trio.open_nursery() as nursery:
             for number in range(100):
-                nursery.start_soon(one.writer.finalize, record(f"r{number}"))
+                nursery.start_soon(one.writer.finalize, strict(f"r{number}"))
 
         assert len(one.ids) == 100
         assert one.journal.transactions <= 2
@@ -120,7 +126,7 @@ async def test_strict_refuses_what_cannot_be_written(tmp_path: Path) -> None:
     async with opened(tmp_path, is_strict=True) as one:
         one.journal.lose()
         with pytest.raises(Unavailable) as refusal:
-            await one.writer.finalize(record("a"))
+            await one.writer.finalize(strict("a"))
         assert (refusal.value.reason, refusal.value.status) == ("audit_unavailable", 503)
         assert one.writer.why_not is not None
         with pytest.raises(Unavailable):
@@ -140,9 +146,9 @@ async def test_who_is_refused_for_the_journal_has_a_row_too(
     async with opened(tmp_path, is_strict=True) as one:
         one.journal.lose()
         for number in range(50):
-            one.writer.refuse(record(f"r{number}"))
+            one.writer.refuse(strict(f"r{number}"))
         assert one.writer.records_waiting == 25
-        one.writer.close(record("let in"))
+        one.writer.close(strict("let in"))
         one.journal.find()
         await trio.sleep(2 * LONGEST_PAUSE)
 
@@ -156,9 +162,9 @@ async def test_strict_does_not_wait_for_ever(tmp_path: Path) -> None:
     with closing(journal):
         async with write_journal(JournalWriter(journal, is_strict=True, runner=Slow(60))) as writer:
             with pytest.raises(Unavailable):
-                await writer.admit(record("a"))
+                await writer.admit(strict("a"))
             assert trio.current_time() == STRICT_SECONDS
-            writer.close(record("a"))
+            writer.close(strict("a"))
             await trio.sleep(180)
         assert ids(journal.path) == ["a"]
 
@@ -222,7 +228,7 @@ async def test_the_state_that_came_last_is_written(tmp_path: Path) -> None:
     """A record that was finalized while the disk failed ends as the client saw it: refused."""
     async with opened(tmp_path, is_strict=True) as one:
         one.journal.lose()
-        finalized = record("a")
+        finalized = strict("a")
         with pytest.raises(Unavailable):
             await one.writer.finalize(finalized)
         finalized.outcome, finalized.reason = "refused", Reason.AUDIT_UNAVAILABLE
@@ -252,9 +258,9 @@ async def test_a_writer_survives_unexpected_errors(tmp_path: Path, error: Except
     ):
         async with write_journal(JournalWriter(journal, is_strict=True, runner=faulty)) as writer:
             with pytest.raises(Unavailable):
-                await writer.admit(record("a"))
+                await writer.admit(strict("a"))
             assert writer.why_not is not None
-            writer.close(record("a"))
+            writer.close(strict("a"))
             await trio.sleep(LONGEST_PAUSE)
             assert (writer.failure, writer.records_waiting) == (None, 0)
         assert ids(journal.path) == ["a"]
@@ -263,3 +269,15 @@ async def test_a_writer_survives_unexpected_errors(tmp_path: Path, error: Except
         "audit journal failing",
         "audit journal works again",
     ]
+
+
+async def test_a_request_keeps_the_mode_that_it_began_with(tmp_path: Path) -> None:
+    """After a change to buffered, a strict request still waits for the disk, a new one does not."""
+    async with opened(tmp_path, is_strict=True) as one:
+        await one.writer.admit(strict("old"))
+        one.writer.become(is_strict=False)
+        await one.writer.admit(record("new"))
+        one.writer.close(record("new"))
+        assert one.ids == []
+        await one.writer.finalize(strict("old"))
+        assert "old" in one.ids

@@ -18,6 +18,7 @@ import pytest
 import redis
 
 from ollama_gateway.errors import Unavailable
+from ollama_gateway.limits.contributions import Contribution, Totals
 from ollama_gateway.limits.quota import (
     Grant,
     KeyUsage,
@@ -29,7 +30,6 @@ from ollama_gateway.limits.quota import (
 from ollama_gateway.limits.redis.operations import GENERATION_KEY, LAYOUT, Operation, ReadUsage
 from ollama_gateway.limits.redis.scripts import RedisScripts
 from ollama_gateway.limits.redis.store import RedisQuota
-from ollama_gateway.limits.usage_journal import Contribution, Totals
 from ollama_gateway.services import running
 from tests.support.patience import PATIENCE, until
 from tests.support.redis_server import RedisServer, private_redis

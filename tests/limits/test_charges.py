@@ -8,14 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from ollama_gateway.limits.contributions import read_charges, read_contributions
 from ollama_gateway.limits.quota import MAX_TOKENS
 from ollama_gateway.limits.usage_file import SpendingError, UsageFile, read_file
-from ollama_gateway.limits.usage_journal import (
-    UsageJournal,
-    open_usage_journal,
-    read_charges,
-    read_contributions,
-)
+from ollama_gateway.limits.usage_journal import UsageJournal, open_usage_journal
 from ollama_gateway.limits.usage_locks import owned
 from ollama_gateway.storage.batcher import in_place
 from tests.limits.spent import DECEMBER, MONTH, NOVEMBER, TODAY, in_file, now

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import attrs
 
+from ollama_gateway.limits.contributions import read_charges
 from ollama_gateway.limits.leases import Cost, Limiter
 from ollama_gateway.limits.quota import Quota
-from ollama_gateway.limits.usage_journal import (
-    open_usage_journal,
-    read_charges,
-)
+from ollama_gateway.limits.usage_journal import open_usage_journal
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.wire.bounds import Measure
 from tests.limits.faults import account_key, bare_quota, inside, status

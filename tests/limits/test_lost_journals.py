@@ -13,7 +13,7 @@ from ollama_gateway.ledger.chain import Link
 from ollama_gateway.ledger.document import document_of, to_text
 from ollama_gateway.ledger.postgres import AuditTable
 from ollama_gateway.ledger.spent import spent_this_month
-from ollama_gateway.limits import open_limits
+from ollama_gateway.limits.opening import open_limits
 from ollama_gateway.limits.quota import Quota
 from ollama_gateway.limits.usage_journal import open_usage_journal
 from ollama_gateway.metrics import Metrics

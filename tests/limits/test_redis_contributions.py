@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 from ollama_gateway.errors import Unavailable
+from ollama_gateway.limits.contributions import Contribution
 from ollama_gateway.limits.quota import Grant, KeyUsage
 from ollama_gateway.limits.redis.operations import (
     GENERATION_KEY,
@@ -23,7 +24,6 @@ from ollama_gateway.limits.redis.operations import (
 from ollama_gateway.limits.redis.pipeline import Pipeline
 from ollama_gateway.limits.redis.scripts import Batch, QuotaRedisDown, RedisScripts
 from ollama_gateway.limits.redis.store import RedisQuota
-from ollama_gateway.limits.usage_journal import Contribution
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.storage.batcher import in_thread
 from tests.limits.faults import (

@@ -11,11 +11,11 @@ import pytest
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from ollama_gateway.errors import Unavailable
+from ollama_gateway.limits.contributions import Contribution, Totals
 from ollama_gateway.limits.quota import Grant, LimitRefusal, Quota
 from ollama_gateway.limits.redis.scripts import RedisScripts
 from ollama_gateway.limits.redis.store import RedisQuota
 from ollama_gateway.limits.redis.ticks import Ticks
-from ollama_gateway.limits.usage_journal import Contribution, Totals
 from ollama_gateway.services import running
 from tests.limits.faults import (
     HASTY,

@@ -10,8 +10,9 @@ import pytest
 import structlog.testing
 
 from ollama_gateway.limits.charges import OpenRequest
+from ollama_gateway.limits.contributions import read_contributions
 from ollama_gateway.limits.usage_file import SpendingError, UsageFile
-from ollama_gateway.limits.usage_journal import open_usage_journal, read_contributions
+from ollama_gateway.limits.usage_journal import open_usage_journal
 from tests.limits.spent import MONTH, TODAY, now
 from tests.support.spoilt import a_directory, a_pipe, executed, garbage
 

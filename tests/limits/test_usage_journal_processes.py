@@ -16,8 +16,9 @@ import pytest
 import structlog.testing
 
 from ollama_gateway.limits.charges import OpenRequest
+from ollama_gateway.limits.contributions import Contribution, read_contributions
 from ollama_gateway.limits.usage_file import UsageFile
-from ollama_gateway.limits.usage_journal import Contribution, open_usage_journal, read_contributions
+from ollama_gateway.limits.usage_journal import open_usage_journal
 from ollama_gateway.limits.usage_locks import inspected
 from ollama_gateway.storage.batcher import in_place
 from tests.limits.spent import DECEMBER, MONTH, NOVEMBER, TODAY, in_file, now

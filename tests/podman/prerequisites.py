@@ -29,6 +29,8 @@ GENERATORS: Final = tuple(
 )
 SYSTEMD: Final = os.environ.get("PODMAN_TESTS_SYSTEMD", "")
 """A program that runs units under its own systemd: `PROGRAM UNITDIR IMAGE SERVICE COMMAND`."""
+REDIS: Final = "docker.io/library/redis:7"
+POSTGRES: Final = "docker.io/library/postgres:16"
 OURS: Final = {
     "container": ("gateway", "ollama-gateway-gateway"),
     "pod": ("ollama-gateway",),

@@ -34,7 +34,6 @@ from tests.smoke.fleet import free_port
 POD: Final = "ollama-gateway"
 PARTS: Final = ("gateway", "redis", "postgres")
 VOLUMES: Final = tuple(f"{POD}-{name}" for name in ("data", "postgres"))
-PEERS: Final = ("docker.io/library/redis:7", "docker.io/library/postgres:16")
 
 
 @attrs.frozen
@@ -78,7 +77,9 @@ def passwords() -> str:
 @pytest.fixture(scope="module")
 def peers() -> Iterator[None]:
     """Provide the images of Redis and PostgreSQL."""
-    made = prerequisites.have_peers(Path(__file__).parent, *PEERS)
+    made = prerequisites.have_peers(
+        Path(__file__).parent, prerequisites.REDIS, prerequisites.POSTGRES
+    )
     yield
     for name in made:
         podman("rmi", name)

@@ -19,10 +19,10 @@ from ollama_gateway.http.listener import Listener
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes.admin import MergedAdmin, Roster, RosterMember
 from ollama_gateway.reasons import Reason
-from ollama_gateway.server.admin import JSON_HEADERS
 from ollama_gateway.server.admin_access import AdminAccess
-from ollama_gateway.server.app import App
+from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
+from ollama_gateway.server.reload_handlers import JSON_HEADERS
 from ollama_gateway.server.routes import Route, Routes
 from tests.http.serving import render_early_error, serving
 
@@ -46,7 +46,7 @@ class Answers:
         for path in [*self.documents, "/metrics"]:
             route = Route(Endpoint(path.rstrip("/"), "admin"), self._answer)
             (under if path.endswith("/") else table)[path.rstrip("/")] = {"GET": route}
-        return App(Routes(table, under), BodyBudget(1, 1), self.metrics)
+        return App(AppConfig(Routes(table, under)), BodyBudget(1, 1), self.metrics)
 
     async def _answer(self, ask: Ask) -> None:
         if ask.credential != TOKEN:
@@ -79,9 +79,8 @@ async def processes(directory: Path, *answers: Answers | None) -> AsyncIterator[
 
 async def get(roster: Roster, path: str, token: str = TOKEN) -> tuple[int, str]:
     """Return the parent's answer: status and body."""
-    app = App(
-        MergedAdmin(roster, AdminAccess(TOKEN), Metrics()).routes(), BodyBudget(1, 1), Metrics()
-    )
+    routes = MergedAdmin(roster, AdminAccess(TOKEN), Metrics()).routes()
+    app = App(AppConfig(routes), BodyBudget(1, 1), Metrics())
     head = f"GET {path} HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {token}\r\n"
     async with serving(app) as peer:
         answer = await peer.exchange(head.encode() + b"connection: close\r\n\r\n")

@@ -93,7 +93,7 @@ def healthy() -> Life:
 
 def parent_of(lives: Lives) -> Parent:
     """Make the parent of these processes, with 30 s for a drain."""
-    return Parent(lives.start, len(lives.lives), 30)
+    return Parent(lives.start, len(lives.lives), lambda: 30)
 
 
 async def test_an_ended_process_starts_again_with_growing_pauses() -> None:
@@ -155,7 +155,7 @@ async def test_a_system_without_room_is_asked_again() -> None:
             raise OSError(11, "Resource temporarily unavailable")
         yield Life(ends=2)
 
-    parent = Parent(start, 1, 30)
+    parent = Parent(start, 1, lambda: 30)
     with trio.move_on_after(2.8):
         await parent.run()
 

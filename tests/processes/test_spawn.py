@@ -1,4 +1,4 @@
-"""The assignment over a process's control socket, and the meaning of its end."""
+"""The assignment over a process's control socket."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import pickle
 import socket
 from pathlib import Path
 
-import trio
-
-from ollama_gateway.processes.spawn import Assignment, receive_assignment, wait_for_drain
+from ollama_gateway.processes.spawn import Assignment, receive_assignment
 from ollama_gateway.settings import load
-from tests.support.patience import PATIENCE
 
 
 def test_the_settings_arrive_as_the_parent_read_them(tmp_path: Path) -> None:
@@ -40,16 +37,3 @@ def test_a_parent_that_has_ended_assigns_nothing(tmp_path: Path) -> None:
             ours.sendall(begun)
             ours.close()
             assert receive_assignment(theirs) is None
-
-
-async def test_the_end_of_the_line_is_the_word() -> None:
-    """The end of the control socket means drain, also if it came before the wait."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        with trio.move_on_after(0) as waiting:
-            await wait_for_drain(theirs)
-        ours.shutdown(socket.SHUT_WR)
-        with trio.fail_after(PATIENCE):
-            await wait_for_drain(theirs)
-
-    assert waiting.cancelled_caught

@@ -11,7 +11,7 @@ import trio.testing
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes.admin import MergedAdmin
 from ollama_gateway.server.admin_access import AdminAccess
-from ollama_gateway.server.app import App
+from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.settings import load
 from ollama_gateway.wire.hosts import name_in, name_of
@@ -119,7 +119,7 @@ async def test_on_the_wire(tmp_path: Path, head: bytes, status: bytes) -> None:
     said = Answers({"/readyz": READY})
     async with processes(tmp_path, said) as roster:
         routes = MergedAdmin(roster, AdminAccess(), Metrics()).routes()
-        async with serving(App(routes, BodyBudget(1, 1), Metrics())) as peer:
+        async with serving(App(AppConfig(routes), BodyBudget(1, 1), Metrics())) as peer:
             answer = await peer.exchange(head + b"connection: close\r\n\r\n")
 
     assert answer.split(b" ")[1] == status
@@ -138,7 +138,7 @@ async def test_the_parent_asks_by_a_name_that_its_processes_know(tmp_path: Path,
     said = Noting({"/readyz": READY, "/status.json": READY, "/explain/": {}, "/limits/": {}})
     async with processes(tmp_path, said) as roster:
         routes = MergedAdmin(roster, AdminAccess(TOKEN), Metrics()).routes()
-        async with serving(App(routes, BodyBudget(1, 1), Metrics())) as peer:
+        async with serving(App(AppConfig(routes), BodyBudget(1, 1), Metrics())) as peer:
             head = f"GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n"
             await peer.exchange(head.encode() + b"connection: close\r\n\r\n")
 

@@ -127,7 +127,8 @@ async def test_a_poll_from_before_the_end_changes_nothing(client: ManagingClient
         ) % (len(body), body)
         old.script(Script(before=2, raw=raw), path="/api/tags")
         nursery.start_soon(
-            client.scenario.gateway.discovery.poll_once, client.scenario.gateway.backends.all[0]
+            client.scenario.gateway.parts.discovery.poll_once,
+            client.scenario.gateway.backends.all[0],
         )
         await trio.sleep(0.5)
         await client.ask("/api/pull", PULL, to="a")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ollama_gateway.cli.config import app, load_or_exit, shown_settings
+from ollama_gateway.cli.config import app, shown_settings
+from ollama_gateway.cli.load_settings import load_or_exit
 from ollama_gateway.settings import load
 from ollama_gateway.settings.tables import VARIABLES
 

@@ -16,8 +16,8 @@ from typing import IO, Any, Final
 
 import attrs
 
-from ollama_gateway.keys import location_of
 from ollama_gateway.keys.key import APIKey, KeyLimits
+from ollama_gateway.keys.location import location_of
 from ollama_gateway.simulator.figures import PATH, Figures
 from tests.support import patience, ports
 from tests.support.patience import wait_until
@@ -177,7 +177,7 @@ class Fleet:
 
     def create_key(self, name: str, limits: KeyLimits) -> tuple[APIKey, str]:
         """Create a key and return its id and text; it works at once."""
-        return _create_key(self.environment, name, limits)
+        return create_key(self.environment, name, limits)
 
     def ctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `gatewayctl` with the first gateway's settings."""
@@ -220,14 +220,14 @@ def fleet(
     """
     directories = [directory] * gateways if isinstance(directory, Path) else directory
     with ExitStack() as stack:
-        started = {n: stack.enter_context(_simulator(o)) for n, o in simulators.items()}
-        ports = {name: _port_of(process) for name, process in started.items()}
+        started = {n: stack.enter_context(start_simulator(o)) for n, o in simulators.items()}
+        ports = {name: port_of(process) for name, process in started.items()}
         common = {
             "OLLAMA_BACKENDS": _backends(ports, priorities),
             "GATEWAY_STORAGE_DATA_DIR": str(directories[0]),
             **settings,
         }
-        _, key = _create_key(common, "smoke", KeyLimits())
+        _, key = create_key(common, "smoke")
         environments = [
             {**common, **addresses(), "GATEWAY_STORAGE_DATA_DIR": str(own)} for own in directories
         ]
@@ -261,19 +261,24 @@ def _gateway(environment: Mapping[str, str]) -> AbstractContextManager[Process]:
     return running("ollama_gateway", "serve", environment=environment)
 
 
-def _simulator(options: Sequence[str]) -> AbstractContextManager[Process]:
+def start_simulator(options: Sequence[str]) -> AbstractContextManager[Process]:
+    """Run a simulator for the length of a block."""
     return running("ollama_gateway.simulator", "--port", "0", "--figures", *options)
 
 
-def _port_of(simulator: Process) -> int:
+def port_of(simulator: Process) -> int:
+    """Return the port at which a simulator listens, once it does."""
     return int(simulator.wait_for("http://").rpartition(":")[2])
 
 
-def _create_key(environment: Mapping[str, str], name: str, limits: KeyLimits) -> tuple[APIKey, str]:
+def create_key(
+    environment: Mapping[str, str], name: str, limits: KeyLimits | None = None
+) -> tuple[APIKey, str]:
+    """Create a key in the store of these settings; return it and its text."""
     directory = Path(environment["GATEWAY_STORAGE_DATA_DIR"])
     location = location_of(directory, environment.get("GATEWAY_STORAGE_DATABASE_URL"))
     with closing(location.open()) as store:
-        return store.create(name, limits=limits)
+        return store.create(name, limits=limits or KeyLimits())
 
 
 def _read_json(port: int, path: str) -> Any:

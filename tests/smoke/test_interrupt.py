@@ -20,15 +20,14 @@ from tests.smoke.fleet import clean_environment
 from tests.support.patience import PATIENCE
 
 IMPORTING = """
-import sys, time
+import runpy, sys, time
 class Slow:
     def find_spec(self, name, path=None, target=None):
-        if name == "ollama_gateway.cli.main":
+        if name == sys.argv[2]:
             print("importing", flush=True)
             time.sleep(3600)
 sys.meta_path.insert(0, Slow())
-from ollama_gateway.__main__ import main
-main()
+runpy.run_module(sys.argv[1], run_name="__main__", alter_sys=True)
 """
 MODULE = ("-m", "ollama_gateway")
 
@@ -110,9 +109,17 @@ def test_while_a_server_does_not_answer(command: tuple[str, ...], tmp_path: Path
                 interrupt(process)
 
 
-def test_while_modules_are_imported() -> None:
+@pytest.mark.parametrize(
+    ("program", "imported"),
+    [
+        ("ollama_gateway", "ollama_gateway.cli.main"),
+        ("ollama_gateway.simulator", "ollama_gateway.simulator.simulator"),
+        ("ollama_gateway.simulator", "anyio"),
+    ],
+)
+def test_while_modules_are_imported(program: str, imported: str) -> None:
     """From the first line of its own code on, nothing but the exit code shows the interrupt."""
-    with started("-c", IMPORTING) as process:
+    with started("-c", IMPORTING, program, imported) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"importing\n"
         interrupt(process)

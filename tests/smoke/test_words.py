@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from ollama_gateway.__main__ import main
+from ollama_gateway.__main__ import gatewayctl
 from tests.keys.admin_listener import AdminListener, admin_listener
 
 EVIL: Final = "\x1b]0;PWNED\x07\x1b[2J\x9b31m\u202e\u2066\u200f\u200bX\r"
@@ -84,9 +84,7 @@ def test_a_command_prints_text_alone(
     """Every line of stdout and stderr is printable, as text and as JSON."""
     url = f"http://127.0.0.1:{peer.port}"
     given = [url if argument == "URL" else argument for argument in arguments]
-    monkeypatch.setattr("sys.argv", ["gatewayctl", *given])
-    with pytest.raises(SystemExit):
-        main()
+    gatewayctl(given)
     said = capfd.readouterr()
 
     lines = [line for text in said for line in text.split("\n")]
@@ -101,9 +99,7 @@ def test_a_version_cannot_write_settings(
 ) -> None:
     """A line break in a version does not start a new line of the file that `init` writes."""
     peer.says("/api/version", {"version": '1\n[server]\nadmin_token = "mine"\n'})
-    monkeypatch.setattr("sys.argv", ["gatewayctl", "init", f"http://127.0.0.1:{peer.port}"])
-    with pytest.raises(SystemExit):
-        main()
+    gatewayctl(["init", f"http://127.0.0.1:{peer.port}"])
 
     lines = (tmp_path / "gateway.toml").read_text().split("\n")
     assert not any(line.startswith("admin_token") for line in lines)

@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +270,12 @@ def test_a_redis_that_does_not_tell_its_settings_is_not_doubted(tmp_path: Path) 
     with private_redis("--appendonly", "yes", "--rename-command", "CONFIG", "") as started:
         assert doubts_of(started.url, PATIENCE) == []
     assert doubts_of(f"redis://127.0.0.1:{free_port()}/0", PATIENCE) == []
+
+
+def test_another_timeout(server: RedisServer) -> None:
+    """From a change of its timeout on, an answer may take that long."""
+    with closing(RedisConnection(server.url, 0.05)) as connection:
+        for timeout in (0.05, PATIENCE):
+            connection.timeout = timeout
+            with pytest.raises(RedisFailed) if timeout < PATIENCE else nullcontext():
+                connection.ask(lambda client: client.blpop(["nothing"], 0.3))

@@ -20,8 +20,8 @@ from typing import Literal
 import attrs
 import trio
 
-from ollama_gateway.keys import KEYS_FILE
 from ollama_gateway.keys.key import ENDPOINT_GROUPS, APIKey, digest_of, generate, utc_now
+from ollama_gateway.keys.location import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.keys.store import KeySecret, StoredKey
 from ollama_gateway.simulator import Limits, Model, Simulator

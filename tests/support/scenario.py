@@ -19,7 +19,7 @@ import trio
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.build import Gateway, build
 from ollama_gateway.http.request_stream import RequestStream
-from ollama_gateway.keys import KEYS_FILE
+from ollama_gateway.keys.location import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.settings import load
@@ -162,7 +162,7 @@ class Scenario:
     async def poll(self) -> None:
         """Poll every backend once, as discovery does."""
         for backend in self.gateway.backends.all:
-            await self.gateway.discovery.poll_once(backend)
+            await self.gateway.parts.discovery.poll_once(backend)
 
 
 def _at_once(method: str, body: object) -> TimedBody:
@@ -229,9 +229,8 @@ async def open_scenario(
         scenario = Scenario(gateway, simulators, store, key, records)
         await scenario.poll()
         yield scenario
-        none = [0] * len(transports)
         open_now = [transport.open_connections for transport in transports.values()]
-        assert open_now == none, "an upstream connection was left open"
+        assert not any(open_now), "an upstream connection was left open"
         in_flight = [backend.in_flight for backend in gateway.backends.all]
-        assert in_flight == none, "a slot was left taken"
+        assert not any(in_flight), "a slot was left taken"
         assert len(gateway.backends.line) == 0, "a request was left waiting"

@@ -66,6 +66,11 @@ class Affinity:
         self.conversations = Bindings(self.idle, MAX_CONVERSATIONS)
         self.heads = Bindings(self.idle, MAX_HEADS)
 
+    def become(self, idle: float, capacity: int) -> None:
+        """Use these settings from now on."""
+        self.capacity = capacity
+        self.idle = self.conversations.idle = self.heads.idle = idle
+
     def choose(self, route: RouteRequest, backends: Backends, now: float) -> Choice:
         """Choose a backend for a request that has not been sent anywhere yet."""
         conversation = route.conversation
@@ -93,7 +98,7 @@ class Affinity:
         best = next((b for b in backends.all if route.can_go_to(b)), None)
         if best is None or best.priority != own.backend.priority:
             return None
-        if not route.can_go_to(own.backend):
+        if own.backend not in backends.all or not route.can_go_to(own.backend):
             return None
         ours = Evaluation.of(route, own.backend, 0, now)
         if not (ours.is_admitted and ours.has_room and ours.is_warm) or ours.begins_in(now):

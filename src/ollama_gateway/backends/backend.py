@@ -10,6 +10,7 @@ import attrs
 import httpx
 import trio
 
+from ollama_gateway import clock
 from ollama_gateway.backends.breaker import Breaker
 from ollama_gateway.backends.catalog import Listing, allows, is_remote
 from ollama_gateway.backends.health import Health
@@ -69,11 +70,39 @@ class Backend:
     """Cancel scopes of requests without a good chunk yet, and their model; None for management."""
     load_changed: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
     """Set when a request has loaded or unloaded a model; a new event each time."""
+    _idle: trio.Event | None = attrs.field(default=None, init=False, repr=False)
+    """Set when the last attempt ends, if a task waits for that."""
     outgoing: Outgoing = attrs.field(init=False, repr=False)
     """Makes its requests."""
 
     def __attrs_post_init__(self) -> None:
         self.outgoing = Outgoing.of(self.url, self.headers)
+
+    def take_settings_of(self, other: Backend) -> None:
+        """Be reached and used from now on as another backend with this name and URL is.
+
+        The state stays, and attempts that run go on over the old transport. Models that may not be
+        used any more leave the listing; others join it at the next poll.
+        """
+        self.priority, self.slots, self.headers = other.priority, other.slots, other.headers
+        self.transport, self.outgoing = other.transport, other.outgoing
+        if self.patterns != other.patterns:
+            self.patterns = other.patterns
+            if self.listing is not None:
+                self.take_over(self.listing.allowed_by(self.patterns), clock.now(), self.listed_at)
+
+    def attempt_ended(self) -> None:
+        """Count an attempt that occupied it as ended."""
+        self.in_flight -= 1
+        if self._idle is not None and not self.in_flight:
+            self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Wait until no attempt occupies it."""
+        while self.in_flight:
+            self._idle = trio.Event()
+            await self._idle.wait()
+            self._idle = None
 
     @property
     def is_up(self) -> bool:

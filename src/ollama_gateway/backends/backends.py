@@ -13,7 +13,7 @@ the health that has changed, or neither where a backend may host models that it 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
@@ -27,9 +27,11 @@ from ollama_gateway.backends.mismatch import log_digest_mismatches
 from ollama_gateway.backends.placement import NOWHERE, Choice, Placement
 from ollama_gateway.backends.waiting import WaitingLine
 from ollama_gateway.log import get_logger
-from ollama_gateway.metrics import Metrics
 from ollama_gateway.reasons import AnyReason, Reason
 from ollama_gateway.wire.names import ModelName
+
+if TYPE_CHECKING:
+    from ollama_gateway.metrics import Metrics
 
 REMEMBERED_SECONDS: Final = 24 * 3600.0
 """Seconds for which the models of a backend that is down stay known for routing."""
@@ -59,23 +61,39 @@ class Backends:
     """All backends in order of preference, and the catalog of those that are up."""
 
     all: tuple[Backend, ...]
-    metrics: Metrics = attrs.field(factory=Metrics)
+    """Replaced whole by `replace`."""
+    metrics: Metrics | None = None
+    """Counts breakers; None in commands, which serve nothing."""
     affinity: Affinity | None = None
     """Which conversations are where; None if it does not count."""
     line: WaitingLine = attrs.field(factory=WaitingLine, init=False)
     catalog: Catalog = attrs.field(factory=Catalog, init=False)
     last_version: str | None = attrs.field(default=None, init=False)
+    replaced: trio.Event = attrs.field(factory=trio.Event, init=False, repr=False)
+    """Set when `all` is replaced; a new event each time."""
+    _paused: Collection[str] = attrs.field(factory=frozenset, init=False)
 
     @classmethod
-    def of(
-        cls,
-        backends: Iterable[Backend],
-        metrics: Metrics | None = None,
-        affinity: Affinity | None = None,
-    ) -> Backends:
+    def of(cls, backends: Iterable[Backend], metrics: Metrics | None = None) -> Backends:
         """Sort by priority; equal priorities keep the order of the settings."""
-        ordered = sorted(backends, key=lambda backend: backend.priority)
-        return cls(tuple(ordered), metrics or Metrics(), affinity)
+        return cls(_ordered(backends), metrics)
+
+    def replace(self, backends: Iterable[Backend]) -> None:
+        """Use these backends from now on. Those that were used before keep their state.
+
+        A backend that is removed gets no new attempts; those that run go on. A new one gets
+        attempts from its first good poll.
+        """
+        before, self.all = self.all, _ordered(backends)
+        for backend in self.all:
+            backend.is_paused = backend.name in self._paused
+        kept = [backend for backend in self.all if backend in before]
+        if kept != [backend for backend in before if backend in kept]:
+            self.catalog = Catalog()  # it keeps the order of the backends that it knows
+        self._renew()
+        self.replaced.set()
+        self.replaced = trio.Event()
+        self.line.dispatch()
 
     async def aclose(self) -> None:
         """Close all idle connections, forced, so that no backend can delay it."""
@@ -209,6 +227,7 @@ class Backends:
 
     def pause(self, names: Collection[str]) -> None:
         """Pause exactly these backends, and resume all others."""
+        self._paused = names
         changed = [b for b in self.all if b.is_paused != (b.name in names)]
         for backend in changed:
             backend.is_paused = not backend.is_paused
@@ -226,14 +245,18 @@ class Backends:
         log.warning(
             "breaker opened", backend=backend.name, model=name, reason=reason, seconds=waits
         )
-        self.metrics.breaker_changed(backend.name, "opened", reason)
+        self._count_breaker(backend, "opened", reason)
         self.line.dispatch(backend.health_of(model) if model else backend)
 
     def breaker_closed(self, backend: Backend, model: ModelName | None) -> None:
         """Log and count a breaker that closed."""
         log.info("breaker closed", backend=backend.name, model=model.short if model else None)
-        self.metrics.breaker_changed(backend.name, "closed", "answered")
+        self._count_breaker(backend, "closed", "answered")
         self.line.dispatch(backend.health_of(model) if model else backend)
+
+    def _count_breaker(self, backend: Backend, change: str, reason: str) -> None:
+        if self.metrics is not None:
+            self.metrics.breaker_changed(backend.name, change, reason)
 
     def _renew(self) -> bool:
         """Bring the catalog up to date; return True if it has changed."""
@@ -251,3 +274,7 @@ class Backends:
             return True
         down = (backend for backend in self.all if not backend.is_up)
         return any(b.hosts(model) and now - b.listed_at < REMEMBERED_SECONDS for b in down)
+
+
+def _ordered(backends: Iterable[Backend]) -> tuple[Backend, ...]:
+    return tuple(sorted(backends, key=lambda backend: backend.priority))

@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -60,7 +60,11 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def tcp(
-    host: str, port: int, *, connect_timeout: float, ssl_context: ssl.SSLContext | None = None
+    host: str,
+    port: int,
+    *,
+    connect_timeout: float,
+    ssl_context: Callable[[], ssl.SSLContext] | None = None,
 ) -> Connect:
     """Return a function that connects to `host`: a name, or an IP address without brackets.
 
@@ -73,17 +77,14 @@ def tcp(
         host: also the name that the certificate must have.
         port: 1 to 65535.
         connect_timeout: seconds for the look-up, the connection and the TLS handshake together.
-        ssl_context: for an `https` backend. By default Python takes a cut connection for a proper
-            end; that option is removed from the context.
+        ssl_context: for an `https` backend, returns the context of the next connection. By default
+            Python takes a cut connection for a proper end; that option is removed from it.
 
     Raises:
         TimeoutError, OSError, UnicodeError, anyio.BrokenResourceError: from the returned function;
             the transport turns them into `httpx.ConnectTimeout` and `httpx.ConnectError`.
 
     """
-    if ssl_context is not None:
-        ssl_context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
-
     addresses = _literal(host, port)
 
     async def connect() -> ByteStream:
@@ -95,7 +96,7 @@ def tcp(
             keep_alive(stream.extra(SocketAttribute.raw_socket))  # noqa: S610 - not Django's
             if ssl_context is None:
                 return PlainStream(stream)
-            return await _secured(stream, host, ssl_context)
+            return await _secured(stream, host, ssl_context())
 
     return connect
 
@@ -195,6 +196,7 @@ class BackendTLSStream(Wrapping):
 
 
 async def _secured(stream: ByteStream, host: str, ssl_context: ssl.SSLContext) -> ByteStream:
+    ssl_context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     try:
         secure = await TLSStream.wrap(
             _SilencedOnCancel(stream),

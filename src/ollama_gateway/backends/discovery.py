@@ -171,13 +171,15 @@ async def _parsed(backend: Backend, answer: _Polled) -> object:
         raise _no_ollama(backend, answer.path) from None
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class BackendDiscovery:
     """Keeps `backends` up to date by polls."""
 
     backends: Backends
     interval: float
+    """Seconds between two polls of a backend."""
     timeout: float
+    """Seconds that a poll may take."""
     _all_polled: anyio.Event = attrs.field(factory=anyio.Event, init=False)
 
     async def watch(self, backend: Backend) -> None:

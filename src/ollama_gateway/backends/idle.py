@@ -61,6 +61,10 @@ class IdleConnections:
         self._distrusted_until = now + DISTRUST_SECONDS
         return is_news
 
+    def end(self) -> None:
+        """Keep no connection any more; `expired` yields all."""
+        self.most, self._distrusted_until = 0, math.inf
+
     def keep(self, stream: ByteStream, owner: str, now: float) -> None:
         """Keep a connection; the caller then closes those that `expired` yields."""
         self._streams.append((now, owner, stream))

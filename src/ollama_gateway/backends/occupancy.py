@@ -180,7 +180,7 @@ class Slot:
 
     def _leave(self, now: float) -> None:
         was_full = self.backend.is_full
-        self.backend.in_flight -= 1
+        self.backend.attempt_ended()
         self.backend.note_use(self.model, now)
         self.ended_stream(now, 0)
         if self.placement is not None:

@@ -134,7 +134,8 @@ class Transport(httpx.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections, and keep none any more; requests that run go on."""
+        self._idle.end()
         while (idle := self._idle.expired(math.inf)) is not None:
             await _close(idle)
 

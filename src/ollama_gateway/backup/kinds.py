@@ -18,7 +18,7 @@ from typing import Final
 import attrs
 
 from ollama_gateway.backends.pausing import PAUSED_FILE
-from ollama_gateway.keys import KEYS_FILE
+from ollama_gateway.keys.location import KEYS_FILE
 from ollama_gateway.keys.sqlite import KEYS_FORMAT
 from ollama_gateway.ledger.journal import JOURNAL_FORMAT
 from ollama_gateway.ledger.ownership import JOURNAL_PATTERN

@@ -1,4 +1,4 @@
-"""Ask the running gateway: a GET of its admin listener, answered by a JSON object.
+"""Ask the running gateway, at its admin listener, which answers with a JSON object.
 
 The server that answers need not be a gateway. Whatever it sends, within the given seconds there is
 an `AdminAnswer` or `NoAnswer`, and a body of more than `MAX_ANSWER_BYTES` is no answer. Each
@@ -39,7 +39,9 @@ class AdminAnswer:
     """The JSON object, unchecked."""
 
 
-def ask(server: ServerSettings, path: str, *, seconds: float = ANSWER_SECONDS) -> AdminAnswer:
+def ask(
+    server: ServerSettings, path: str, *, method: str = "GET", seconds: float = ANSWER_SECONDS
+) -> AdminAnswer:
     """Ask the gateway of these settings; `path` must already be quoted.
 
     Raises:
@@ -47,7 +49,7 @@ def ask(server: ServerSettings, path: str, *, seconds: float = ANSWER_SECONDS) -
 
     """
     try:
-        status, body = _get(server, path, seconds)
+        status, body = _exchange(server, method, path, seconds)
         value = json.loads(body)
     except (OSError, HTTPException, ValueError, RecursionError):
         raise NoAnswer from None
@@ -56,14 +58,14 @@ def ask(server: ServerSettings, path: str, *, seconds: float = ANSWER_SECONDS) -
     return AdminAnswer(status, value)
 
 
-def _get(server: ServerSettings, path: str, seconds: float) -> tuple[int, bytes]:
+def _exchange(server: ServerSettings, method: str, path: str, seconds: float) -> tuple[int, bytes]:
     deadline = time.monotonic() + seconds
     host, port = address_of(server.admin_bind)
     connection = HTTPConnection(host, port, timeout=seconds)
     with closing(connection):
         connection.connect()
         connection.sock = _TimedSocket(connection.sock.detach(), deadline)
-        connection.request("GET", path, headers=_headers(server))
+        connection.request(method, path, headers=_headers(server))
         with connection.getresponse() as response:
             return response.status, response.read(MAX_ANSWER_BYTES + 1)
 

@@ -1,13 +1,13 @@
-"""`gatewayctl probe` and `gatewayctl models`: ask the backends, without a running gateway."""
+"""What `gatewayctl probe` and `gatewayctl models` run: ask the backends, without a gateway."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 
 import anyio
 import attrs
 import trio
-import typer
 
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
@@ -15,7 +15,7 @@ from ollama_gateway.backends.catalog import Catalog, Listing, names, short_diges
 from ollama_gateway.backends.discovery import PollFailed, poll
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.certificates import TLSFilesBroken
-from ollama_gateway.cli.config import ConfigOption, JsonOption, WideOption, load_or_exit
+from ollama_gateway.cli.load_settings import load_or_exit
 from ollama_gateway.cli.output import (
     count_of,
     exit_with,
@@ -54,18 +54,14 @@ class Probe:
     error: str | None = None
 
 
-def probe(
-    config: ConfigOption = None,
-    wide: WideOption = False,  # noqa: FBT002 - a flag
-    as_json: JsonOption = False,  # noqa: FBT002 - a flag
-) -> None:
-    """Ask every backend over the connection that requests use; exit 1 if one does not answer."""
+def probe(config: Path | None, *, wide: bool, as_json: bool) -> int:
+    """Ask every backend, print the answers, and return the exit code."""
     probes = probes_of(load_or_exit(config).settings)
     if as_json:
         print_json([attrs.asdict(report) for report in probes])
     else:
         print_table(_PROBE_COLUMNS, [_row(report) for report in probes], wide=wide)
-    raise typer.Exit(0 if all(report.ok for report in probes) else 1)
+    return 0 if all(report.ok for report in probes) else 1
 
 
 def probes_of(settings: Settings) -> list[Probe]:
@@ -74,15 +70,8 @@ def probes_of(settings: Settings) -> list[Probe]:
     return [report for report, _listing in found]
 
 
-def models(
-    config: ConfigOption = None,
-    wide: WideOption = False,  # noqa: FBT002 - a flag
-    as_json: JsonOption = False,  # noqa: FBT002 - a flag
-) -> None:
-    """List the models of each backend and of all together, from the copy in Redis if any.
-
-    Exit 1 if a backend does not answer.
-    """
+def models(config: Path | None, *, wide: bool, as_json: bool) -> int:
+    """Print the models of each backend and of all together, and return the exit code."""
     settings = load_or_exit(config).settings
     backends = _backends(settings)
     listings, cache = _shared_listings(settings, backends)
@@ -99,7 +88,7 @@ def models(
     else:
         _print_models(sizes, union, cache, set(listings), wide=wide)
         _print_mismatches(mismatches)
-    raise typer.Exit(0 if len(listings) == len(backends.all) else 1)
+    return 0 if len(listings) == len(backends.all) else 1
 
 
 def _mismatches(catalog: Catalog) -> dict[str, dict[str, str]]:

@@ -1,7 +1,7 @@
-"""`gatewayctl backup` and `gatewayctl restore`: the files of `storage.data_dir` as one archive.
+"""What `gatewayctl backup` and `gatewayctl restore` run: `storage.data_dir` as one archive.
 
-Exit codes: 1 if the backup cannot be made or restored, or if there was no answer to the question;
-2 for errors on the command line or in the settings.
+Exit codes: 1 if the backup cannot be made or restored, or if the answer to the question was no; 2
+for errors on the command line or in the settings, and if there is no terminal to ask on.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
-
-import typer
+from typing import Any, Final
 
 from ollama_gateway.backup.archive import Manifest
 from ollama_gateway.backup.comparing import STORE_ERRORS, Consequences, compare, moved_on
@@ -22,40 +20,22 @@ from ollama_gateway.backup.making import back_up
 from ollama_gateway.backup.restoring import Restore, open_restore
 from ollama_gateway.cli import data_dir
 from ollama_gateway.cli.audit.sources import audit_table_reader
-from ollama_gateway.cli.config import (
-    ConfigOption,
-    JsonOption,
-    exit_on_problems,
-    load_for_stores,
-    load_or_exit,
-)
 from ollama_gateway.cli.keys.store import location_in
-from ollama_gateway.cli.output import confirmed, exit_with, print_json, say, say_over
-from ollama_gateway.keys import KEYS_FILE
+from ollama_gateway.cli.load_settings import exit_on_problems, load_for_stores, load_or_exit
+from ollama_gateway.cli.output import confirm, exit_with, print_json, say, say_over
 from ollama_gateway.keys.key import APIKey
+from ollama_gateway.keys.location import KEYS_FILE
 from ollama_gateway.limits.calendar import moment, utc_now
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
 from ollama_gateway.storage.database import DatabaseError
 
-FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The archive, a tar file.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")]
-YesOption = Annotated[bool, typer.Option("--yes", help="Restore without asking.")]
-
 _SHOWN: Final = 20
 """Lines of one kind that are shown; `--json` has all."""
 
 
-def backup(
-    file: FileArgument,
-    force: ForceOption = False,  # noqa: FBT002 - a flag
-    config: ConfigOption = None,
-    as_json: JsonOption = False,  # noqa: FBT002 - a flag
-) -> None:
-    """Back up the keys, the audit log and the budgets of this machine, while gateways run.
-
-    If the keys are in PostgreSQL, back that up with its own tools.
-    """
+def backup(file: Path, config: Path | None, *, force: bool, as_json: bool) -> None:
+    """Make the archive, and print what it holds."""
     settings = load_for_stores(config)
     keys_in = "postgresql" if settings.storage.database_url else "sqlite"
     if keys_in == "postgresql":
@@ -75,22 +55,11 @@ def backup(
         say(f"{printable(str(file))}: {_content_of(manifest)}")
 
 
-def restore(
-    file: FileArgument,
-    yes: YesOption = False,  # noqa: FBT002 - a flag
-    config: ConfigOption = None,
-    as_json: JsonOption = False,  # noqa: FBT002 - a flag
-) -> None:
-    """Replace the files of this machine's data directory by those of a backup.
-
-    No gateway may run. The command shows which revoked keys would be valid again and what would be
-    lost, and asks; without a terminal and without --yes it only shows that. The files it replaces
-    are kept.
-    """
+def restore(file: Path, config: Path | None, *, yes: bool, as_json: bool) -> None:
+    """Show what a restore would change, ask, and replace the files."""
     settings = load_or_exit(config).settings
     exit_on_problems(data_dir.writable_by_others(settings, data_dir.trusted_by_commands(settings)))
     directory, now = settings.storage.data_dir, moment(0, utc_now())
-    kept: Path | None = None
     with _reporting("restore"), open_restore(file, directory, _progress) as ready:
         say_over("")
         _leave_out_moved(settings, ready)
@@ -99,14 +68,16 @@ def restore(
             say(f"{printable(str(file))}: {_content_of(ready.manifest)}")
             for line in _lines(found):
                 say(line)
-        if yes or (not as_json and confirmed("Restore?")):
-            kept = ready.replace()
+        shown = {"backup": ready.manifest.as_json(), **found.as_json()}
+        if as_json and not yes:
+            print_json({"restored": False, "kept_in": None, **shown})
+            exit_with(2, "Restore? --json does not ask: add --yes")
+        if not yes:
+            confirm("Restore?")
+        kept = ready.replace()
     if as_json:
-        shown = {"restored": kept is not None, "kept_in": str(kept) if kept else None}
-        print_json({**shown, "backup": ready.manifest.as_json(), **found.as_json()})
-    if kept is None:
-        exit_with(1, "gatewayctl restore: nothing was changed: --yes restores without asking")
-    if not as_json:
+        print_json({"restored": True, "kept_in": str(kept), **shown})
+    else:
         say(f"restored; the files from before are in {printable(str(kept))}")
 
 

@@ -15,13 +15,14 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from pathlib import Path
 from threading import Thread
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 
-from ollama_gateway.cli.known_names import backend_names, key_names, model_names
-from ollama_gateway.cli.output import say
-from ollama_gateway.settings import Settings, SettingsError, load
+from ollama_gateway.cli.lines import say
+
+if TYPE_CHECKING:
+    from ollama_gateway.settings import Settings
 
 SECONDS: Final = 1.5
 """Time to find names; after that the shell gets none."""
@@ -80,26 +81,43 @@ def _quoted(name: str) -> str:
     return name if _PLAIN.fullmatch(name) else shlex.quote(name)
 
 
-def _completer(names: Callable[[Settings], Iterable[str]]) -> Callable[..., list[str]]:
-    """Return a completion with these names, for typer."""
+def complete_key(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of a key."""
+    from ollama_gateway.cli.known_names import key_names  # noqa: PLC0415 - help needs no settings
 
-    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
-        found: list[str] = []
-        thread = Thread(target=lambda: found.extend(names_of(ctx)), daemon=True)
-        thread.start()
-        thread.join(SECONDS)
-        return [name for name in found if name.startswith(incomplete) and name.isprintable()]
-
-    def names_of(ctx: typer.Context) -> Iterable[str]:
-        config = ctx.params.get("config")
-        try:
-            return names(load(Path(config) if config else None).settings)
-        except SettingsError:
-            return ()
-
-    return complete
+    return _complete(key_names, ctx, incomplete)
 
 
-complete_key: Final[Any] = _completer(key_names)
-complete_backend: Final[Any] = _completer(backend_names)
-complete_model: Final[Any] = _completer(model_names)
+def complete_backend(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of a backend."""
+    from ollama_gateway.cli.known_names import backend_names  # noqa: PLC0415 - as above
+
+    return _complete(backend_names, ctx, incomplete)
+
+
+def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of a model."""
+    from ollama_gateway.cli.known_names import model_names  # noqa: PLC0415 - as above
+
+    return _complete(model_names, ctx, incomplete)
+
+
+def _complete(
+    names: Callable[[Settings], Iterable[str]], ctx: typer.Context, incomplete: str
+) -> list[str]:
+    """Return the names that begin so, if they are found in time."""
+    found: list[str] = []
+    thread = Thread(target=lambda: found.extend(_names_in(names, ctx)), daemon=True)
+    thread.start()
+    thread.join(SECONDS)
+    return [name for name in found if name.startswith(incomplete) and name.isprintable()]
+
+
+def _names_in(names: Callable[[Settings], Iterable[str]], ctx: typer.Context) -> Iterable[str]:
+    from ollama_gateway.settings import SettingsError, load  # noqa: PLC0415 - as above
+
+    config = ctx.params.get("config")
+    try:
+        return names(load(Path(config) if config else None).settings)
+    except SettingsError:
+        return ()

@@ -1,4 +1,4 @@
-"""`gatewayctl config check|show`, and the options that most commands have.
+"""`gatewayctl config check|show`.
 
 stdout carries only the result: `ok: FILE`, the table, or one JSON object. Problems and warnings go
 to stderr, one a line, each beginning with the path of its setting or the name of its variable.
@@ -9,60 +9,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import attrs
 import typer
 
 from ollama_gateway.cli import data_dir, startable
-from ollama_gateway.cli.load_settings import (
-    EXIT_SETTINGS,
-    exit_on_problems,
-    load_for_stores,
-    load_or_exit,
-    settings_or_exit,
-    warn,
-)
-from ollama_gateway.cli.output import print_json, print_table, say
+from ollama_gateway.cli.admin import NoAnswer
+from ollama_gateway.cli.load_settings import exit_on_problems, load_or_exit, warn
+from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
+from ollama_gateway.cli.output import exit_with, print_json, print_table, say
 from ollama_gateway.cli.table import Column
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import Loaded, SecretText, Settings, SettingsError, load
+from ollama_gateway.settings import Loaded, Settings, SettingsError, load
+from ollama_gateway.settings.changes import visible
 from ollama_gateway.settings.model import SECTIONS, fields_of
-from ollama_gateway.settings.tables import codec_of
 
 if TYPE_CHECKING:
     from ollama_gateway.cli.online import OnlineCheck
 
-__all__ = [
-    "EXIT_SETTINGS",
-    "ConfigOption",
-    "JsonOption",
-    "WideOption",
-    "app",
-    "exit_on_problems",
-    "load_for_stores",
-    "load_or_exit",
-    "settings_or_exit",
-]
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        help="Settings file (TOML). Default: $GATEWAY_CONFIG, else ./gateway.toml, else "
-        "/etc/ollama-gateway/gateway.toml.",
-    ),
-]
 OnlineOption = Annotated[
     bool, typer.Option("--online", help="Ask Redis, PostgreSQL and the backends too.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-WideOption = Annotated[
-    bool, typer.Option("--wide", help="Print all columns, whatever the terminal's width.")
-]
 
 _COLUMNS: Final = (Column("setting"), Column("value"), Column("from", 1))
+
+_DIFFERENCES: Final = (
+    Column("setting"),
+    Column("in force"),
+    Column("as read now"),
+    Column("needs", 1),
+)
 
 app = typer.Typer(no_args_is_help=True, help="Check and show the settings, and start nothing.")
 
@@ -140,16 +117,55 @@ def show(
     wide: WideOption = False,  # noqa: FBT002 - a flag
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Print every setting in force and its source; the values of secrets are not shown."""
+    """Print every setting and its source, and which a running gateway does not have in force yet.
+
+    The values of secrets are not shown.
+    """
+    from ollama_gateway.cli.pending import pending_or_none, say_pending  # noqa: PLC0415
+
     loaded = load_or_exit(config)
     shown = shown_settings(loaded)
+    pending = pending_or_none(loaded.settings.server)
     if as_json:
         settings = {one.path: {"value": one.value, "origin": one.origin} for one in shown}
         source = None if loaded.source is None else str(loaded.source)
+        for change in pending:
+            if change.path in settings:
+                settings[change.path]["in_force"] = change.before
         print_json({"source": source, "settings": settings})
     else:
         cells = [(one.path, _text(one.value), one.origin) for one in shown]
         print_table(_COLUMNS, cells, piped_head=False, wide=wide)
+    say_pending(pending)
+
+
+@app.command()
+def diff(
+    config: ConfigOption = None,
+    wide: WideOption = False,  # noqa: FBT002 - a flag
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Show what `gatewayctl reload` would change in the running gateway; exit 1 if none answers."""
+    from ollama_gateway.cli.pending import ask_pending  # noqa: PLC0415 - asks a gateway
+    from ollama_gateway.cli.reload import text_of  # noqa: PLC0415
+
+    server = load_or_exit(config).settings.server
+    try:
+        pending = ask_pending(server)
+    except NoAnswer:
+        exit_with(1, f"no gateway at {server.admin_bind} can tell: is it running?")
+    if as_json:
+        print_json([attrs.asdict(change) for change in pending])
+        return
+    cures = {False: "reload", True: "restart"}
+    rows = [
+        (printable(c.path), text_of(c.before), text_of(c.after), cures[c.needs_restart])
+        for c in pending
+    ]
+    if rows:
+        print_table(_DIFFERENCES, rows, wide=wide)
+    else:
+        say("all settings are in force", err=True)
 
 
 def shown_settings(loaded: Loaded) -> list[ShownSetting]:
@@ -158,22 +174,11 @@ def shown_settings(loaded: Loaded) -> list[ShownSetting]:
     server, *others = [(name, getattr(settings, name)) for name in SECTIONS]
     backends = [(f"backends[{i}]", backend) for i, backend in enumerate(settings.backends)]
     return [
-        ShownSetting(path, _visible(getattr(value, field.name), field.type), loaded.origins[path])
+        ShownSetting(path, visible(getattr(value, field.name), field.type), loaded.origins[path])
         for name, value in [server, *backends, *others]
         for field in fields_of(type(value))
         for path in [f"{name}.{field.name}"]
     ]
-
-
-def _visible(value: object, annotation: object) -> Any:
-    """Return a value that JSON can hold and that shows no secret."""
-    if isinstance(value, SecretText):
-        return "(set)"
-    if isinstance(value, dict):
-        return {name: _visible(item, SecretText) for name, item in value.items()}
-    codec = codec_of(annotation)
-    # Only secrets have no codec.
-    return codec.show(value) if codec else "(not set)"
 
 
 def _source(loaded: Loaded) -> str:

@@ -12,12 +12,13 @@ from typing import Any
 
 import typer
 
-from ollama_gateway.cli.config import EXIT_SETTINGS, ConfigOption, JsonOption, load_for_stores
 from ollama_gateway.cli.import_records import journals_in, move_records, print_moved
 from ollama_gateway.cli.keys.store import exit_on_refusal, location_in, open_key_store
+from ollama_gateway.cli.load_settings import EXIT_SETTINGS, load_for_stores
+from ollama_gateway.cli.options import ConfigOption, JsonOption
 from ollama_gateway.cli.output import count_of, exit_with, print_json, say
-from ollama_gateway.keys import KEYS_FILE, SQLiteLocation
 from ollama_gateway.keys.key import APIKey, StoreError
+from ollama_gateway.keys.location import KEYS_FILE, SQLiteLocation
 from ollama_gateway.keys.store import MergedKeys, StoredKey
 from ollama_gateway.ledger.postgres import UPKEEP, AuditTable
 from ollama_gateway.printable import printable

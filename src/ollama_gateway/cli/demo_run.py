@@ -29,8 +29,8 @@ from ollama_gateway.cli.demo_acts import (
     Stage,
     play,
 )
-from ollama_gateway.keys import KEYS_FILE
 from ollama_gateway.keys.key import KeyLimits
+from ollama_gateway.keys.location import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.settings import Settings, load
 from ollama_gateway.simulator import Model, Simulator

@@ -14,8 +14,9 @@ import typer
 
 from ollama_gateway.cli.admin import NoAnswer, ask
 from ollama_gateway.cli.completion import complete_key, complete_model
-from ollama_gateway.cli.config import ConfigOption, JsonOption, WideOption, load_or_exit
 from ollama_gateway.cli.known_names import model_names
+from ollama_gateway.cli.load_settings import load_or_exit
+from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import exit_with, print_json, print_table, say
 from ollama_gateway.cli.table import Column
 from ollama_gateway.printable import printable

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ollama_gateway.cli.config import ConfigOption, JsonOption
 from ollama_gateway.cli.health import HealthQuestion, answer
+from ollama_gateway.cli.options import ConfigOption, JsonOption
 
 ReadyOption = Annotated[bool, typer.Option("--ready", help="Exit 0 only if it is ready.")]
 

@@ -1,4 +1,4 @@
-"""`gatewayctl init URL...`: probe the given servers and write a commented `gateway.toml`.
+"""What `gatewayctl init URL...` runs: probe the given servers and write a commented `gateway.toml`.
 
 It asks no questions. All servers get the same priority, so that they share the load.
 """
@@ -8,31 +8,19 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated
 
 import trio
-import typer
 
 from ollama_gateway.backends.connecting import REFUSED
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.cli.backends import Probe, probe_all
 from ollama_gateway.cli.first_steps import chat_model, next_steps
 from ollama_gateway.cli.given_servers import OLLAMA_PORT, GivenServer, is_remote, read_servers
+from ollama_gateway.cli.init_command import DEFAULT_FILE
 from ollama_gateway.cli.output import count_of, exit_with, say
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import ServerSettings, Settings, SettingsError, load
 
-UrlsArgument = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="URL",
-        help="Ollama servers: a URL, host or host:port, or NAME=URL. Without a port it is 11434.",
-    ),
-]
-OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
-
-DEFAULT_FILE = Path("gateway.toml")
 HEAD = """\
 # Ollama Gateway. Every setting, its default and its unit: docs/operate/configuration.md
 
@@ -42,12 +30,8 @@ admin_bind = "127.0.0.1:11436"  # /healthz /readyz /metrics /status.json
 """
 
 
-def init(
-    urls: UrlsArgument,
-    output: OutputOption = DEFAULT_FILE,
-    force: ForceOption = False,  # noqa: FBT002 - a flag
-) -> None:
-    """Probe the given servers and write settings for them, also for those that are down."""
+def init(urls: list[str], output: Path, *, force: bool) -> None:
+    """Probe the servers, write the settings, and say what to do next."""
     name = printable(str(output))
     if output.exists() and not force:
         exit_with(2, f"{name} exists: --force overwrites it, --output names another file")

@@ -33,8 +33,8 @@ def key_names_and_ids(settings: Settings) -> list[str]:
 def _keys(settings: Settings) -> Sequence[APIKey]:
     """Return all keys; no store is made for that."""
     from ollama_gateway.cli.keys.store import location_in  # noqa: PLC0415 - slow to import
-    from ollama_gateway.keys import KEYS_FILE  # noqa: PLC0415 - as above
     from ollama_gateway.keys.key import StoreError  # noqa: PLC0415 - as above
+    from ollama_gateway.keys.location import KEYS_FILE  # noqa: PLC0415 - as above
 
     storage = settings.storage
     if storage.database_url is None and not (storage.data_dir / KEYS_FILE).exists():

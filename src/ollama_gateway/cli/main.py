@@ -27,18 +27,21 @@ COMMANDS: Final = {
         "Show in 20 s what the gateway does when a machine is slow, dies, or a budget is used up.",
     ),
     "init": (
-        "init:init",
+        "init_command:init",
         "Probe the given servers and write settings for them, also for those that are down.",
     ),
     "probe": (
-        "backends:probe",
+        "probe_command:probe",
         "Ask every backend over the connection that requests use; exit 1 if one does not answer.",
     ),
     "models": (
-        "backends:models",
+        "probe_command:models",
         "List the models of each backend and of all together, from the copy in Redis if any.",
     ),
-    "pull": ("pull:pull", "Pull MODEL on several backends at once; exit 1 if one of them fails."),
+    "pull": (
+        "pull_command:pull",
+        "Pull MODEL on several backends at once; exit 1 if one of them fails.",
+    ),
     "explain": (
         "explain:explain",
         "Show which backends a request for MODEL would go to now, in which order, and why.",
@@ -47,13 +50,17 @@ COMMANDS: Final = {
         "health_command:health",
         "Exit 0 if the gateway is alive; say whether it is ready, and if not, why.",
     ),
+    "reload": (
+        "reload:reload",
+        "Put changed settings in force without a restart; exit 1 if they cannot be.",
+    ),
     "usage": ("usage:usage", "Sum up requests and tokens from the audit log."),
     "backup": (
-        "backup:backup",
+        "backup_command:backup",
         "Back up the keys, the audit log and the budgets of this machine, while gateways run.",
     ),
     "restore": (
-        "backup:restore",
+        "backup_command:restore",
         "Replace the files of this machine's data directory by those of a backup.",
     ),
     "audit": (

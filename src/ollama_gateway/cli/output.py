@@ -23,7 +23,6 @@ from ollama_gateway.printable import printable
 __all__ = [
     "TablePrinter",
     "confirm",
-    "confirmed",
     "count_of",
     "exit_with",
     "human_size",
@@ -38,17 +37,11 @@ _MAX_BAR: Final = 24
 """Characters of the longest bar."""
 
 
-def confirmed(question: str) -> bool:
-    """Ask the operator on stderr; False without a terminal to ask on."""
-    return sys.stdin.isatty() and typer.confirm(printable(question), err=True)
-
-
 def confirm(question: str) -> None:
-    """Ask on the terminal and end the command with code 1 for a no; elsewhere, ask for `--yes`."""
+    """Ask on the terminal and end the command with code 1 for a no; without one, with code 2."""
     if not sys.stdin.isatty():
         exit_with(2, f"{printable(question)} No terminal to answer on: add --yes")
-    if not confirmed(question):
-        raise typer.Abort
+    typer.confirm(printable(question), abort=True, err=True)
 
 
 def is_terminal() -> bool:

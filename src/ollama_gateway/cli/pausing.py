@@ -23,14 +23,11 @@ import typer
 from ollama_gateway.backends.pausing import PauseFile, PausesBroken
 from ollama_gateway.cli.admin import NoAnswer, ask
 from ollama_gateway.cli.completion import complete_backend
-from ollama_gateway.cli.config import (
-    ConfigOption,
-    JsonOption,
-    WideOption,
-    load_for_stores,
-)
 from ollama_gateway.cli.known_names import backend_names, unknown_backend
+from ollama_gateway.cli.load_settings import load_for_stores
+from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import exit_with, print_json, print_table, say
+from ollama_gateway.cli.pending import pending_or_none, say_pending
 from ollama_gateway.cli.table import Column, Row
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import ServerSettings, Settings
@@ -97,6 +94,8 @@ def list_backends(
         print_json(rows)
     else:
         print_table(_COLUMNS, [_cells(row) for row in rows], wide=wide)
+    pending = pending_or_none(settings.server)
+    say_pending([change for change in pending if change.path.startswith("backends")])
     raise typer.Exit(1 if paused is None else 0)
 
 

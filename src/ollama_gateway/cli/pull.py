@@ -1,4 +1,4 @@
-"""`gatewayctl pull`: pull a model onto several backends at once, without a running gateway.
+"""What `gatewayctl pull` runs: pull a model onto several backends at once, without a gateway.
 
 It asks the backends directly, as `probe` does: same transport, same headers. A pull may take as
 long as it needs if each line of progress comes within `race.idle_timeout`. Pulls do not affect each
@@ -11,20 +11,19 @@ import json
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 import attrs
 import httpx
 import trio
-import typer
 
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.certificates import TLSFilesBroken
-from ollama_gateway.cli.completion import complete_backend
-from ollama_gateway.cli.config import ConfigOption, JsonOption, load_or_exit
 from ollama_gateway.cli.known_names import unknown_backend
+from ollama_gateway.cli.load_settings import load_or_exit
 from ollama_gateway.cli.output import exit_with, print_json, say
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.printable import printable
@@ -35,15 +34,6 @@ from ollama_gateway.wire.names import ModelName
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
-
-PulledModelArgument = Annotated[str, typer.Argument(help="The model's name, as for `ollama pull`.")]
-OnOption = Annotated[
-    str | None,
-    typer.Option(
-        "--on", metavar="A,B", help="The names of the backends.", autocompletion=complete_backend
-    ),
-]
-AllOption = Annotated[bool, typer.Option("--all", help="Pull on all backends.")]
 
 _DIALECT: Final = ProgressDialect()
 _MAX_LAYERS: Final = 1000
@@ -95,21 +85,15 @@ OnProgress = Callable[[Pull], None]
 """Called after each line of progress, and once when the pull is over."""
 
 
-def pull(
-    model: PulledModelArgument,
-    on: OnOption = None,
-    on_all: AllOption = False,  # noqa: FBT002 - a flag
-    config: ConfigOption = None,
-    as_json: JsonOption = False,  # noqa: FBT002 - a flag
-) -> None:
-    """Pull MODEL on several backends at once; exit 1 if one of them fails."""
+def pull(model: str, on: str | None, config: Path | None, *, on_all: bool, as_json: bool) -> int:
+    """Pull the model on these backends, show the progress, and return the exit code."""
     settings = load_or_exit(config).settings
     chosen = _chosen(settings, model, on, on_all=on_all)
     with _view(as_json=as_json) as on_progress:
         pulls = trio.run(pull_all, chosen, model, settings.race.idle_timeout, on_progress)
     if as_json:
         print_json([_result(done) for done in pulls])
-    raise typer.Exit(0 if all(done.ok for done in pulls) else 1)
+    return 0 if all(done.ok for done in pulls) else 1
 
 
 def _chosen(settings: Settings, model: str, on: str | None, *, on_all: bool) -> list[Backend]:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -27,10 +28,12 @@ from ollama_gateway.ledger.log import EXCHANGE
 from ollama_gateway.ledger.summary import log_line
 from ollama_gateway.log import get_logger
 from ollama_gateway.printable import printable
-from ollama_gateway.processes.parent import ProcessesFailed, serve_with_processes
-from ollama_gateway.settings import Loaded, Settings
+from ollama_gateway.processes.serving import ProcessesFailed, serve_with_processes
+from ollama_gateway.reloading import SettingsSource
+from ollama_gateway.settings import Loaded, Settings, SettingsError, load
 from ollama_gateway.storage.write_access import Trusted
 from ollama_gateway.supervisor import freeze_loaded_objects, run_to_the_end, supervise
+from ollama_gateway.systemd import notify_ready
 
 NEXT_STEP: Final = "next step"
 """The event of a command to paste."""
@@ -42,8 +45,15 @@ SUMMARIES: Final[Mapping[str, log_output.Summary]] = {
 logger = get_logger("serve")
 
 
-def serve(loaded: Loaded) -> int:
-    """Serve until a signal ends it, and return the exit code."""
+def serve(loaded: Loaded, config: Path | None, *, watch: bool = False) -> int:
+    """Serve until a signal ends it, and return the exit code.
+
+    Args:
+        loaded: the settings.
+        config: the file that the command line names, for reloads.
+        watch: whether to reload when the file changes.
+
+    """
     settings = loaded.settings
     trusted = Trusted.of_process()
     was_open = make_private(settings, trusted)
@@ -53,20 +63,38 @@ def serve(loaded: Loaded) -> int:
         logger.warning("doubtful setting", warning=warning)
     for hint in loaded.hints:
         logger.info("hint", hint=hint)
-    return int(not run_to_the_end(partial(_serve, settings), writer, ProcessesFailed))
+    source = SettingsSource(
+        partial(_read_again, config, Path.cwd()),
+        partial(_log_as, writer),
+        loaded.settings.source if watch else None,
+    )
+    return int(not run_to_the_end(partial(_serve, settings, source), writer, ProcessesFailed))
 
 
-def _serve(settings: Settings) -> None:
+def _read_again(config: Path | None, directory: Path) -> Loaded:
+    """Read the settings for a reload; raises SettingsError."""
+    loaded = load(config, cwd=directory)
+    if problems := faults_of(loaded.settings, Trusted.of_process()):
+        raise SettingsError(tuple(problems))
+    return loaded
+
+
+def _log_as(writer: log_output.LineWriter, settings: Settings) -> None:
+    log_output.configure(
+        settings.log.level, settings.log.format, writer=writer, summaries=SUMMARIES
+    )
+
+
+def _serve(settings: Settings, source: SettingsSource) -> None:
     raise_file_limit()
     has_keys = _say_how_to_make_a_key(settings)
     _warn_of_redis(settings)
     if settings.server.processes > 1:
         announce = partial(_announce_processes, settings, has_keys=has_keys)
-        trio.run(partial(serve_with_processes, settings, on_ready=announce))
+        trio.run(partial(serve_with_processes, settings, source, on_ready=announce))
     else:
-        trio.run(
-            partial(supervise, settings, on_ready=partial(_announce, settings, has_keys=has_keys))
-        )
+        announced = partial(_announce, settings, has_keys=has_keys)
+        trio.run(partial(supervise, settings, on_ready=announced, source=source))
 
 
 def _say_how_to_make_a_key(settings: Settings) -> bool:
@@ -117,6 +145,7 @@ def _warning_of_anonymous_key(settings: Settings, store: KeyStore) -> str | None
 
 def _announce(settings: Settings, gateway: Gateway, address: str, *, has_keys: bool) -> None:
     freeze_loaded_objects()
+    notify_ready()
     up = sum(backend.is_up for backend in gateway.backends.all)
     logger.info(
         "serving",
@@ -132,6 +161,7 @@ def _announce(settings: Settings, gateway: Gateway, address: str, *, has_keys: b
 
 
 def _announce_processes(settings: Settings, address: str, *, has_keys: bool) -> None:
+    notify_ready()
     logger.info(
         "serving",
         address=_url(settings, address),

@@ -11,7 +11,8 @@ from ollama_gateway.cli.audit.options import KeyFilterOption, ModelOption
 from ollama_gateway.cli.audit.sources import opened, readable_in_part
 from ollama_gateway.cli.audit.time_range import SinceOption, UntilOption, read_time_range
 from ollama_gateway.cli.audit.unknown import exit_if_unknown
-from ollama_gateway.cli.config import ConfigOption, JsonOption, WideOption, load_for_stores
+from ollama_gateway.cli.load_settings import load_for_stores
+from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import print_json, print_table
 from ollama_gateway.cli.table import NOTHING, Column, Row
 from ollama_gateway.ledger.read.filtering import Filter

@@ -29,7 +29,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 
-from ollama_gateway.certificates import Certificate
+from ollama_gateway.certificates import RenewedContext
 from ollama_gateway.errors import BadRequest, TooManyConnections
 from ollama_gateway.http.app_tasks import ASGIApp
 from ollama_gateway.http.binding import BACKLOG, listen
@@ -103,7 +103,7 @@ class Listener:
     render_early_error: EarlyErrorRenderer
     max_connections: int
     limits: ConnectionLimits = attrs.field(factory=ConnectionLimits)
-    certificate: Certificate | None = None
+    certificate: RenewedContext | None = None
     """If set, the listener speaks TLS only."""
     is_shared: bool = False
     """Whether other processes accept from the same sockets."""

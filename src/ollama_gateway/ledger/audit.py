@@ -48,6 +48,13 @@ class AuditServices:
     """None without PostgreSQL."""
     partitions: Partitions | None
 
+    def keep_for(self, seconds: float) -> None:
+        """Keep records for this long from now on."""
+        if self.partitions is not None:
+            self.partitions.keep = seconds
+        else:
+            self.upkeep.keep = seconds
+
     @property
     def rows_unmoved(self) -> int | None:
         """Records in this process's journal and not in PostgreSQL; None without PostgreSQL."""

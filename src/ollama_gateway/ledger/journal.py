@@ -27,7 +27,7 @@ import attrs
 from ollama_gateway.ledger.chain import GENESIS, Checkpoint, Link, link
 from ollama_gateway.ledger.document import Document, killed, to_text
 from ollama_gateway.ledger.retention import TURN, last_past
-from ollama_gateway.limits.usage_journal import read_charges
+from ollama_gateway.limits.contributions import read_charges
 from ollama_gateway.storage.sqlite import Connection, FileFormat, SQLiteFile, version_of
 
 MAX_JOURNAL_BYTES: Final = 8 * 2**30
@@ -78,7 +78,7 @@ class Journal:
 
     Args:
         path: the file, whose lock the caller holds.
-        is_strict: whether a commit is on the disk when it returns (synchronous = FULL).
+        is_strict: whether records written at the start are on the disk at once.
         key: of the chain.
         max_bytes: size at which the file rejects writes, as if the disk were full.
 
@@ -100,6 +100,8 @@ class Journal:
         self.killed: list[Document] = []
         """Records made of the intents that its last owner left."""
         self._key = key
+        self._is_durable: bool | None = None
+        """Whether a commit waits for the disk; None before that was said."""
         self._intents: set[str] = set()
         """Requests that have an intent in the file, or may have one."""
         with translated(path), ExitStack() as undo:
@@ -112,10 +114,14 @@ class Journal:
     def __repr__(self) -> str:
         return f"<Journal {self.path}, {self.head.seq} records>"
 
-    def commit(self, entries: Sequence[JournalEntry]) -> None:
-        """Write entries, all or none; existing records stay. Raises JournalError."""
+    def commit(self, entries: Sequence[JournalEntry], *, is_durable: bool = True) -> None:
+        """Write entries, all or none; existing records stay. Raises JournalError.
+
+        If `is_durable`, they are on the disk when this returns.
+        """
         with self._file.alone():
             self._file.check_identity()
+            self._sync(is_durable=is_durable)
             head = self.head
             with self._file.transaction():
                 for entry in entries:
@@ -181,9 +187,15 @@ class Journal:
         [(mode,)] = run("PRAGMA journal_mode")
         if mode != "wal":
             raise JournalError(f"{self.path}: the file system cannot hold a journal (no WAL)")
-        run(f"PRAGMA synchronous = {'FULL' if is_strict else 'NORMAL'}")
+        self._sync(is_durable=is_strict)
         [(page_size,)] = run("PRAGMA page_size")
         run(f"PRAGMA max_page_count = {max_bytes // page_size}")
+
+    def _sync(self, *, is_durable: bool) -> None:
+        """Say whether a commit waits for the disk."""
+        if is_durable is not self._is_durable:
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if is_durable else 'NORMAL'}")
+            self._is_durable = is_durable
 
     def _load(self) -> None:
         run = self._connection.execute

@@ -112,6 +112,8 @@ class AuditRecord:
     """Bytes of the answer's text that were relayed."""
     heard: float = 0.0
     """When the answer last sent something, on the event loop's clock; 0 before it does."""
+    is_strict: bool = False
+    """Whether the request waits until its states are on the disk: the mode that it began with."""
     is_finalized: bool = False
     """Whether the end is in the journal already; then nothing of the record changes any more."""
 
@@ -212,6 +214,7 @@ class Ledger:
             client=ask.client,
             end_user=end_user(caller, ask),
             arrived=ask.arrived,
+            is_strict=self.writer is not None and self.writer.is_strict,
         )
         return Recording(self, record, ask)
 

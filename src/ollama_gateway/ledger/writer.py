@@ -63,7 +63,7 @@ class JournalWriter:
 
     Args:
         journal: this process's own; it stays open for longer than this object is used.
-        is_strict: whether callers wait until their record is on the disk.
+        is_strict: whether requests that begin now wait until their records are on the disk.
         runner: runs the writes.
 
     """
@@ -86,6 +86,10 @@ class JournalWriter:
 
     def __repr__(self) -> str:
         return f"<JournalWriter {len(self._pending)} waiting, journal {self.failure or 'works'}>"
+
+    def become(self, *, is_strict: bool) -> None:
+        """Change the mode of requests that begin from now on."""
+        self.is_strict = self._service.is_eager = is_strict
 
     @property
     def records_waiting(self) -> int:
@@ -188,11 +192,12 @@ class JournalWriter:
 
         A finished record does not change any more, and an intent may show any moment.
         """
-        self.journal.commit([pending.entry() for pending in batch])
+        is_durable = any(pending.record.is_strict for pending in batch)
+        self.journal.commit([pending.entry() for pending in batch], is_durable=is_durable)
 
     async def _submit(self, record: AuditRecord, *, is_final: bool) -> None:
         pending = self._put(record, is_final=is_final)
-        if not self.is_strict:
+        if not record.is_strict:
             return
         pending.tried = anyio.Event()
         with anyio.move_on_after(STRICT_SECONDS):

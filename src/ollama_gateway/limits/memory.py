@@ -252,6 +252,9 @@ class MemoryQuota:
             account = self._accounts[key_id] = Account(math.inf)
         return account
 
+    def allow(self, seconds: float) -> None:
+        """Do nothing: it answers at once."""
+
     async def reserve(self, request: ReservationRequest) -> Grant | LimitRefusal:
         """Admit or refuse a request; raises Unavailable if it has ended already."""
         outcome = self.account(request.key_id).reserve(request, self._now())

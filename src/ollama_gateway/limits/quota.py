@@ -245,6 +245,10 @@ class QuotaStore(Protocol):
         """Return the use of a key; raises Unavailable."""
         ...
 
+    def allow(self, seconds: float) -> None:
+        """Give the store this long for an answer from now on."""
+        ...
+
     @property
     def name(self) -> str:
         """`memory` or `redis`, for the operator."""

@@ -27,8 +27,9 @@ from ollama_gateway.processes import figures, merging
 from ollama_gateway.processes.figures import MetricFamilies
 from ollama_gateway.processes.merging import JSONObject
 from ollama_gateway.reasons import Reason
-from ollama_gateway.server.admin import JSON_HEADERS, METRICS_HEADERS
+from ollama_gateway.server.admin import METRICS_HEADERS
 from ollama_gateway.server.admin_access import AdminAccess
+from ollama_gateway.server.reload_handlers import JSON_HEADERS, Reloader
 from ollama_gateway.server.routes import Routes
 
 ANSWER_SECONDS: Final = 2.0
@@ -98,19 +99,19 @@ class MergedAdmin:
     access: AdminAccess
     metrics: Metrics
     """The parent's own."""
+    reloader: Reloader | None = None
 
     def routes(self) -> Routes:
         """Return the routes, with the same paths as those of one process."""
-        return self.access.routes(
-            {
-                "/healthz": self.health,
-                "/readyz": self.ready,
-                "/metrics": self.page,
-                "/status.json": self.status,
-                "/models.json": self.pass_on,
-            },
-            {"/limits": self.pass_on, "/explain": self.pass_on},
-        )
+        handlers = {
+            "/healthz": self.health,
+            "/readyz": self.ready,
+            "/metrics": self.page,
+            "/status.json": self.status,
+            "/models.json": self.pass_on,
+        }
+        under = {"/limits": self.pass_on, "/explain": self.pass_on}
+        return self.access.routes(handlers, under, self.reloader)
 
     async def health(self, ask: Ask) -> None:
         """`/healthz`: the parent is alive."""

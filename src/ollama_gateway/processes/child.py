@@ -21,36 +21,42 @@ from ollama_gateway.build import Gateway
 from ollama_gateway.ledger.log import EXCHANGE
 from ollama_gateway.ledger.summary import log_line
 from ollama_gateway.log import get_logger
-from ollama_gateway.processes.spawn import READY, Assignment, receive_assignment, wait_for_drain
+from ollama_gateway.log_output import LineWriter
+from ollama_gateway.processes.orders import message, obey
+from ollama_gateway.processes.spawn import READY, Assignment, receive_assignment
+from ollama_gateway.settings import Settings
 from ollama_gateway.supervisor import freeze_loaded_objects, run_to_the_end, supervise
 
 
 def main() -> int:
     """Serve until a signal or the parent says stop; return 1 if the gateway cannot start."""
+    os.environ.pop("NOTIFY_SOCKET", None)  # systemd listens to the parent only
     parent, control_socket = os.getppid(), socket.socket(fileno=int(sys.argv[2]))
     assignment = receive_assignment(control_socket)
     if assignment is None:
         return 0  # the parent has ended
     settings = assignment.settings
-    writer = log_output.configure(
-        settings.log.level,
-        settings.log.format,
-        process=assignment.number,
-        summaries={EXCHANGE: log_line},
-    )
+    writer = _log_as(assignment.number, None, settings)
     sockets = assignment.sockets()
     path = Path(sockets.admin[0].getsockname())
     serving = partial(
         supervise,
         settings,
         sockets=sockets,
-        until=partial(wait_for_drain, control_socket),
+        until=partial(obey, control_socket, partial(_log_as, assignment.number, writer)),
         on_ready=partial(_report_ready, control_socket, assignment),
     )
     has_ended_well = run_to_the_end(partial(trio.run, serving), writer)
     if os.getppid() != parent:
         _tidy_up(path)
     return int(not has_ended_well)
+
+
+def _log_as(number: int, writer: LineWriter | None, settings: Settings) -> LineWriter:
+    log, summaries = settings.log, {EXCHANGE: log_line}
+    return log_output.configure(
+        log.level, log.format, process=number, writer=writer, summaries=summaries
+    )
 
 
 def _tidy_up(path: Path) -> None:
@@ -65,7 +71,7 @@ def _report_ready(
 ) -> None:
     freeze_loaded_objects()
     with contextlib.suppress(OSError):  # the parent has ended, which the control socket shows
-        control_socket.send(READY)
+        control_socket.send(message(READY))
     up = sum(backend.is_up for backend in gateway.backends.all)
     get_logger("serve").info("process ready", of=assignment.settings.server.processes, up=up)
 

@@ -2,13 +2,13 @@
 
 Counters and histograms are added up. The last values of ended processes are included, so that no
 counter goes back. Gauges show the present, so only those of running processes count: they are added
-up too, except those in `MAX_GAUGES`.
+up too, except those in `MAX_GAUGES` and `MIN_GAUGES`.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 import attrs
@@ -17,8 +17,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-MAX_GAUGES: Final = {"ollama_gateway_backend_up"}
+_RELOAD: Final = "ollama_gateway_config_last_reload"
+MAX_GAUGES: Final = {"ollama_gateway_backend_up", f"{_RELOAD}_success_timestamp_seconds"}
 """Gauges whose maximum counts: a backend is up if any process can use it."""
+MIN_GAUGES: Final = {f"{_RELOAD}_successful"}
+"""Gauges whose minimum counts: a reload has failed if it has for one."""
 
 Labels = tuple[str, tuple[tuple[str, str], ...]]
 """A sample's name, and its labels with their values."""
@@ -36,7 +39,9 @@ class Family:
 
     def plus(self, other: Family) -> Family:
         """Combine both."""
-        add = max if self.name in MAX_GAUGES else operator.add
+        add: Callable[[float, float], float] = operator.add
+        if self.name in MAX_GAUGES | MIN_GAUGES:
+            add = max if self.name in MAX_GAUGES else min
         values = dict(self.values)
         for labels, value in other.values.items():
             values[labels] = add(values[labels], value) if labels in values else value

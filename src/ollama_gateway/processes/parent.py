@@ -11,11 +11,8 @@ restarted. The parent ends when all processes have ended, and kills those that d
 
 from __future__ import annotations
 
-import signal
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
-from functools import partial
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from socket import socket
 from typing import Final, Protocol
@@ -23,16 +20,8 @@ from typing import Final, Protocol
 import attrs
 import trio
 
-from ollama_gateway.build_listeners import admin_access, admin_listener
-from ollama_gateway.http.listener import Listener
 from ollama_gateway.log import get_logger
-from ollama_gateway.metrics import Metrics
-from ollama_gateway.processes import spawn
-from ollama_gateway.processes.admin import MergedAdmin, Roster, RosterMember
-from ollama_gateway.processes.reaper import reap_as_init
-from ollama_gateway.processes.shares import share_of
-from ollama_gateway.settings import Settings
-from ollama_gateway.supervisor import Sockets, address_of
+from ollama_gateway.processes.admin import Roster, RosterMember
 
 FIRST_RESPAWN_PAUSE: Final = 0.1
 MAX_RESPAWN_PAUSE: Final = 5.0
@@ -46,10 +35,6 @@ ORPHAN_SECONDS: Final = 1.0
 """Seconds that ended orphans are left before they are reaped."""
 
 log = get_logger("processes")
-
-
-class ProcessesFailed(Exception):
-    """The processes could not start, or did not end well; one line for the operator."""
 
 
 class ChildProcess(Protocol):
@@ -82,17 +67,24 @@ StartProcess = Callable[[int, int], AbstractAsyncContextManager[ChildProcess]]
 """Starts a process for the length of a block, given its number and the count of earlier starts."""
 
 
+async def _nothing(_number: int) -> None:
+    """Do nothing about a process that serves."""
+
+
 @attrs.define(eq=False)
 class Parent:
     """Keeps processes running until `drain`; `run` returns when all have ended."""
 
     start: StartProcess
     count: int
-    drain_timeout: float
+    drain_timeout: Callable[[], float]
+    """Returns the seconds that a drain may take."""
     public: Sequence[socket] = ()
     """The clients' sockets."""
     on_ready: Callable[[], None] = lambda: None
     """Called once, when all serve."""
+    on_serving: Callable[[int], Awaitable[None]] = _nothing
+    """Called with the number of each process that serves."""
     roster: Roster = attrs.field(factory=Roster, init=False)
     failure: str | None = attrs.field(default=None, init=False)
     """The first failure."""
@@ -115,10 +107,11 @@ class Parent:
         if self._draining.is_set():
             self._scope.cancel()
             return
-        log.info("draining", seconds=self.drain_timeout, processes=len(self._running))
+        seconds = self.drain_timeout()
+        log.info("draining", seconds=seconds, processes=len(self._running))
         self.roster.is_draining = True
         self._draining.set()
-        self._scope.deadline = trio.current_time() + self.drain_timeout + KILL_MARGIN_SECONDS
+        self._scope.deadline = trio.current_time() + seconds + KILL_MARGIN_SECONDS
         for sock in self.public:
             sock.close()  # new clients are refused once the processes have closed it too
         for process in self._running.values():
@@ -163,6 +156,7 @@ class Parent:
         if self._draining.is_set():
             process.drain()
         if await process.wait_ready():
+            await self.on_serving(member.number)
             member.serves = True
             self._has_served(member.number)
         code = await process.wait()
@@ -182,78 +176,3 @@ class Parent:
 
 def _exit_text(code: int | None) -> str:
     return "the system lacks resources for it" if code is None else f"exit code {code}"
-
-
-async def serve_with_processes(
-    settings: Settings, *, on_ready: Callable[[str], None] = lambda _address: None
-) -> None:
-    """Run the processes of the settings until a signal; raises AddressTaken, ProcessesFailed.
-
-    Args:
-        settings: valid settings, with more than one process.
-        on_ready: called with the public address once all processes serve.
-
-    """
-    sockets = Sockets.of(settings)
-    address = address_of(sockets.public)
-    with (
-        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
-        _private_directory() as directory,
-    ):
-        parent = Parent(
-            start=partial(_running_process, settings, sockets.public, directory),
-            count=settings.server.processes,
-            drain_timeout=settings.server.drain_timeout,
-            public=sockets.public,
-            on_ready=partial(on_ready, address),
-        )
-        async with trio.open_nursery() as running:
-            running.start_soon(_handle_signals, parent, signals)
-            running.start_soon(_reap_orphans, parent.roster)
-            running.start_soon(_merged_listener(settings, parent.roster).serve, sockets.admin)
-            await parent.run()
-            running.cancel_scope.cancel()
-    log.info("stopped")
-    if parent.failure is not None:
-        raise ProcessesFailed(parent.failure)
-
-
-@contextmanager
-def _private_directory() -> Iterator[Path]:
-    """Make a directory that only this user can enter, for the length of the block."""
-    try:
-        made = tempfile.TemporaryDirectory(prefix="ollama-gateway-")
-    except OSError as error:
-        raise ProcessesFailed(f"no temporary directory: {error.strerror}") from error
-    with made as path:
-        yield Path(path)
-
-
-def _running_process(
-    settings: Settings, public: Sequence[socket], directory: Path, number: int, start: int
-) -> AbstractAsyncContextManager[ChildProcess]:
-    share = share_of(settings, number)
-    return spawn.running_process(number, share, public, directory / f"{number}.{start}")
-
-
-def _merged_listener(settings: Settings, roster: Roster) -> Listener:
-    metrics = Metrics()
-    admin = MergedAdmin(roster, admin_access(settings.server), metrics)
-    return admin_listener(admin.routes(), metrics)
-
-
-async def _reap_orphans(roster: Roster) -> None:
-    """As the first process of a container, reap orphans without end.
-
-    It does so a little after the signal, by when the roster has each process that was started.
-    """
-    with trio.open_signal_receiver(signal.SIGCHLD) as ends:
-        async for _ in ends:
-            await trio.sleep(ORPHAN_SECONDS)
-            reap_as_init({member.pid for member in roster.members.values()})
-
-
-async def _handle_signals(parent: Parent, signals: AsyncIterator[int]) -> None:
-    async for number in signals:
-        if number != signal.SIGHUP:
-            parent.drain()

@@ -10,8 +10,9 @@ loop do not survive a fork. It inherits three kinds of sockets:
 * its own admin listener, a socket in a directory that only this user can enter.
 * its *control socket*, one end of a socket pair. The parent sends the assignment over it, with the
   settings as the parent has read them: they are on no command line, in no environment and in no
-  file, and later changes have no effect. The process sends one byte once it serves clients. The end
-  of the control socket means drain, so no process outlives its parent, however the parent ends.
+  file. The process says once that it serves clients; after that the parent may send it other
+  settings (`processes/orders.py`). The end of the control socket means drain, so no process
+  outlives its parent, however the parent ends.
 """
 
 from __future__ import annotations
@@ -28,11 +29,14 @@ from typing import Final, cast
 import attrs
 import trio
 
+from ollama_gateway.processes.orders import ControlEnded, ControlSocket, Order, ordered
 from ollama_gateway.settings import Settings
 from ollama_gateway.supervisor import Sockets
 
 MODULE: Final = "ollama_gateway.processes.child"
 READY: Final = b"."
+ORDER_SECONDS: Final = 10.0
+"""Seconds in which a process must answer an order."""
 REAP_SECONDS: Final = 5.0
 """Seconds to wait for a killed process; in an uninterruptible wait it ends later."""
 
@@ -64,7 +68,7 @@ class SpawnedProcess:
     path: Path
     """The socket of its admin listener."""
     _process: trio.Process
-    _control_socket: trio.SocketStream
+    _control: ControlSocket
 
     @property
     def pid(self) -> int:
@@ -74,9 +78,13 @@ class SpawnedProcess:
     async def wait_ready(self) -> bool:
         """Wait until it serves clients; return False if it ends first."""
         try:
-            return await self._control_socket.receive_some(1) == READY
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return await self._control.receive() == READY
+        except ControlEnded:
             return False
+
+    async def order(self, order: Order) -> str | None:
+        """Give an order; return why it cannot obey, empty if it did, None if it does not answer."""
+        return await ordered(self._control, order, ORDER_SECONDS)
 
     async def wait(self) -> int:
         """Wait for its end; return its exit code, or minus the signal that ended it."""
@@ -84,7 +92,7 @@ class SpawnedProcess:
 
     def drain(self) -> None:
         """Tell it to drain; further calls do nothing."""
-        self._control_socket.socket.shutdown(socket.SHUT_WR)
+        self._control.stream.socket.shutdown(socket.SHUT_WR)
 
     def kill(self) -> None:
         """Kill it."""
@@ -110,7 +118,8 @@ async def running_process(
     ours, theirs = socket.socketpair()
     with ExitStack() as lifetime:
         lifetime.callback(path.unlink, missing_ok=True)
-        async with trio.SocketStream(trio.socket.from_stdlib_socket(ours)) as control_socket:
+        control = ControlSocket.of(ours)
+        async with control.stream as control_socket:
             with theirs, _listening(path) as admin, ExitStack() as copies:
                 # The parent may close its own sockets at any time, when it drains.
                 shared = [copies.enter_context(sock.dup()) for sock in public]
@@ -119,7 +128,7 @@ async def running_process(
                 process = await _open(assignment, theirs)
             try:
                 await _hand_over(assignment, control_socket)
-                yield SpawnedProcess(number, path, process, control_socket)
+                yield SpawnedProcess(number, path, process, control)
             finally:
                 process.kill()
                 with trio.move_on_after(REAP_SECONDS, shield=True):
@@ -157,8 +166,3 @@ def receive_assignment(control_socket: socket.socket) -> Assignment | None:
             return cast("Assignment", pickle.load(file))  # noqa: S301
         except (EOFError, pickle.UnpicklingError):
             return None
-
-
-async def wait_for_drain(control_socket: socket.socket) -> None:
-    """Wait, in the child, for the end of the control socket; only the assignment precedes it."""
-    await trio.lowlevel.wait_readable(control_socket)

@@ -30,6 +30,7 @@ from ollama_gateway.printable import printable
 from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.degraded import degraded_backends
 from ollama_gateway.server.explain import explain, facts_of
+from ollama_gateway.server.reload_handlers import JSON_HEADERS, Reloader
 from ollama_gateway.server.routes import Routes
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.identity import HEADERS, conversation_of
@@ -39,7 +40,6 @@ if TYPE_CHECKING:  # redis only where it is configured
     from ollama_gateway.backends.shared import CatalogCopier
     from ollama_gateway.storage.redis_faults import RedisFault
 
-JSON_HEADERS: Final[Headers] = [(b"content-type", b"application/json")]
 METRICS_HEADERS: Final[Headers] = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
 
 
@@ -58,27 +58,28 @@ class Admin:
     """Keeps the copy of the catalog in Redis, if there is a Redis."""
     audit: AuditServices
     hedging: Hedging
-    heads: ChangingHeads | None
+    heads: ChangingHeads
     find_key: Callable[[str], Awaitable[APIKey]]
     """Finds a key by its id or name; raises KeyRefused if there is no such key."""
     settings_file: Path | None
     """The file that the settings come from."""
     requests_running: Callable[[], int]
     connections_open: Callable[[], int]
+    reloader: Reloader | None = None
+    """None if the settings come from a parent."""
     is_draining: bool = False
 
     def routes(self) -> Routes:
         """Return the routes of the admin listener."""
-        return self.access.routes(
-            {
-                "/healthz": self.health,
-                "/readyz": self.ready,
-                "/metrics": self.figures,
-                "/status.json": self.status,
-                "/models.json": self.models,
-            },
-            {"/limits": self.usage, "/explain": self.explain},
-        )
+        handlers = {
+            "/healthz": self.health,
+            "/readyz": self.ready,
+            "/metrics": self.figures,
+            "/status.json": self.status,
+            "/models.json": self.models,
+        }
+        under = {"/limits": self.usage, "/explain": self.explain}
+        return self.access.routes(handlers, under, self.reloader)
 
     def why_not_ready(self) -> list[str]:
         """Return the reasons why no request can be admitted now; empty if the gateway is ready."""
@@ -246,7 +247,7 @@ class Admin:
             "key": key and {"id": key.id, "name": key.name, "may_use": _may_use(key, model)},
             "hedge_after_s": delay if math.isfinite(delay) else None,
             "waiting": len(self.backends.line),
-            "advice": ADVICE if key and self.heads and self.heads.is_advised(key.id) else None,
+            "advice": ADVICE if key and self.heads.is_advised(key.id) else None,
             **explain(_route(model, key, session), self.backends, now),
         }
         await ask.downstream.respond(200, JSON_HEADERS, json.dumps(body).encode())

@@ -18,9 +18,11 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.errors import Misdirected, Unauthorized
+from ollama_gateway.errors import Forbidden, Misdirected, Unauthorized
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import Endpoint
+from ollama_gateway.reasons import Reason
+from ollama_gateway.server.reload_handlers import Reloader, ReloadHandlers
 from ollama_gateway.server.routes import Handler, Route, Routes
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.hosts import is_loopback, name_in, name_of
@@ -29,6 +31,8 @@ OPEN_PATH: Final = "/healthz"
 """Needs neither a token nor a known name."""
 ANY_HOST_PATH: Final = "/readyz"
 """Needs the token if one is set, but no known name."""
+FROM_PAGES: Final = {b"origin", b"sec-fetch-site"}
+"""Headers that browsers send with each POST (Fetch, 3.2; Fetch Metadata), and no other client."""
 
 
 @attrs.frozen
@@ -44,17 +48,29 @@ class AdminAccess:
         """Build it from a token and from names or addresses."""
         return cls(token, frozenset(name for host in hosts if (name := name_of(host))))
 
-    def routes(self, handlers: Mapping[str, Handler], under: Mapping[str, Handler]) -> Routes:
-        """Return guarded routes: GET and HEAD for `handlers`, GET for paths below `under`."""
-        return Routes(
-            {path: self._route(path, handler, "HEAD") for path, handler in handlers.items()},
-            {path: self._route(path, handler) for path, handler in under.items()},
-        )
+    def routes(
+        self,
+        handlers: Mapping[str, Handler],
+        under: Mapping[str, Handler],
+        reloader: Reloader | None = None,
+    ) -> Routes:
+        """Return guarded routes: GET and HEAD for `handlers`, GET for paths below `under`.
 
-    def _route(self, path: str, handler: Handler, *others: str) -> dict[str, Route]:
+        With a reloader there are those of reloads, too.
+        """
+        commands: dict[str, Handler] = {}
+        if reloader is not None:
+            made = ReloadHandlers(reloader)
+            handlers = {**handlers, "/diff.json": made.difference}
+            commands = {"/reload": partial(_from_no_page, made.reload)}
+        table = {path: self._route(path, handlers[path], "GET", "HEAD") for path in handlers}
+        table |= {path: self._route(path, handler, "POST") for path, handler in commands.items()}
+        below = {path: self._route(path, handler, "GET") for path, handler in under.items()}
+        return Routes(table, below)
+
+    def _route(self, path: str, handler: Handler, *methods: str) -> dict[str, Route]:
         guarded = handler if path == OPEN_PATH else partial(self._let_in, path, handler)
-        route = Route(Endpoint(path, "admin"), guarded)
-        return dict.fromkeys(["GET", *others], route)
+        return dict.fromkeys(methods, Route(Endpoint(path, "admin"), guarded))
 
     async def _let_in(self, path: str, handler: Handler, ask: Ask) -> None:
         if self.token is not None:
@@ -71,6 +87,13 @@ class AdminAccess:
         hosts = [value.decode("latin-1") for name, value in headers if name.lower() == b"host"]
         name = name_in(hosts[0]) if len(hosts) == 1 else None
         return name is not None and (name in self.names or is_loopback(name))
+
+
+async def _from_no_page(handler: Handler, ask: Ask) -> None:
+    """Serve a command, unless a web page sends it: a page may POST to any address."""
+    if any(name.lower() in FROM_PAGES for name, _ in ask.headers):
+        raise Forbidden("no web page may do this", reason=Reason.FOREIGN_ORIGIN)
+    await handler(ask)
 
 
 def _check(ask: Ask, token: str) -> None:

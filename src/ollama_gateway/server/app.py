@@ -61,18 +61,26 @@ MESSAGES: Final = b"/v1/messages"
 log = get_logger("app")
 
 
-@attrs.define(eq=False)
-class App:
-    """The ASGI application of a listener."""
+@attrs.frozen
+class AppConfig:
+    """What the settings say of an app; each request keeps the one that it began with."""
 
     routes: Routes
-    bodies: BodyBudget
-    metrics: Metrics
-    refusals: RefusalLog = attrs.field(factory=RefusalLog)
     cors: CORS = attrs.field(factory=CORS)
     anonymous: Anonymous = attrs.field(factory=Anonymous)
     proxies: Sequence[Network] = ()
     """The proxies whose `X-Forwarded-For` is trusted."""
+
+
+@attrs.define(eq=False)
+class App:
+    """The ASGI application of a listener."""
+
+    config: AppConfig
+    """Replaced whole, for the requests that begin after that."""
+    bodies: BodyBudget
+    metrics: Metrics
+    refusals: RefusalLog = attrs.field(factory=RefusalLog)
     _pacer: StartPacer = attrs.field(factory=StartPacer, init=False)
     _running: set[trio.CancelScope] = attrs.field(factory=set, init=False)
     _deadline: float = attrs.field(default=math.inf, init=False)
@@ -90,7 +98,7 @@ class App:
 
     async def __call__(self, scope: Any, receive: RequestStream, send: Send) -> None:
         """Serve one request."""
-        request_id, arrived = new_request_id(), clock.now()
+        request_id, arrived, config = new_request_id(), clock.now(), self.config
         # A disconnect cancels nothing before this: a client that only half-closed gets an answer.
         await self._pacer.wait_to_start()
         with BodyShare(self.bodies) as share:
@@ -102,7 +110,7 @@ class App:
                 _content_length(scope["headers"]),
                 [
                     *_request_ids(scope["raw_path"], request_id),
-                    *self.cors.headers(scope["headers"]),
+                    *config.cors.headers(scope["headers"]),
                 ],
                 content_coding(scope["headers"]),
                 self._pacer,
@@ -111,7 +119,7 @@ class App:
                 self._running.add(request)
                 try:
                     receive.on_disconnect(downstream.cancel_on_disconnect(request))
-                    await self._serve(scope, downstream, request_id, arrived)
+                    await self._serve(config, scope, downstream, request_id, arrived)
                 finally:
                     self._running.discard(request)
             if request.cancelled_caught and not downstream.is_gone:
@@ -120,10 +128,15 @@ class App:
                     await self._fail(error, downstream, scope["path"], request_id)
 
     async def _serve(
-        self, scope: Any, downstream: ASGIDownstream, request_id: str, arrived: float
+        self,
+        config: AppConfig,
+        scope: Any,
+        downstream: ASGIDownstream,
+        request_id: str,
+        arrived: float,
     ) -> None:
         try:
-            await self._route(scope, downstream, request_id, arrived)
+            await self._route(config, scope, downstream, request_id, arrived)
         except GatewayError as error:
             await self._fail(error, downstream, scope["path"], request_id)
         except Exception:
@@ -131,24 +144,29 @@ class App:
             await self._fail(InternalError(), downstream, scope["path"], request_id)
 
     async def _route(
-        self, scope: Any, downstream: ASGIDownstream, request_id: str, arrived: float
+        self,
+        config: AppConfig,
+        scope: Any,
+        downstream: ASGIDownstream,
+        request_id: str,
+        arrived: float,
     ) -> None:
         headers: Headers = scope["headers"]
-        client = client_of((scope["client"] or ("",))[0], headers, self.proxies)
+        client = client_of((scope["client"] or ("",))[0], headers, config.proxies)
         is_tls = scope.get("scheme") == "https"
         try:
             query: bytes = scope.get("query_string", b"")
             target = b"?".join((scope["raw_path"], query)) if query else scope["raw_path"]
             check_head(scope["method"], target, scope["http_version"], headers)
-            preflight = self.cors.preflight(scope["method"], headers)
+            preflight = config.cors.preflight(scope["method"], headers)
             if preflight is not None:
                 await _answer_preflight(downstream, preflight)
                 return
             address = RequestPath.read(scope["raw_path"].decode("ascii"))
             key = address.key
             if key is None:
-                key = self.anonymous.credential(client, headers, is_tls=is_tls)
-            route = self.routes.find(scope["method"], address.route)
+                key = config.anonymous.credential(client, headers, is_tls=is_tls)
+            route = config.routes.find(scope["method"], address.route)
         except GatewayError as error:
             self.refused(error, client, request_id)
             raise
@@ -168,7 +186,7 @@ class App:
             await route.handler(ask)
         except (Misdirected, Unauthorized) as error:
             if isinstance(error, Unauthorized) and ask.credential is None:
-                why = self.anonymous.obstacle(client, headers, is_tls=is_tls)
+                why = config.anonymous.obstacle(client, headers, is_tls=is_tls)
                 error.reason = why or error.reason
             if isinstance(error, Unauthorized) and _is_ollama_cli(headers):
                 error.status = HTTPStatus.FORBIDDEN

@@ -33,11 +33,13 @@ class SettingsError(Exception):
 
     Args:
         problems: all problems, each a line `path: message` without any secret.
+        source: the settings file, if there is one that can be read.
 
     """
 
-    def __init__(self, problems: tuple[str, ...]) -> None:
+    def __init__(self, problems: tuple[str, ...], source: Path | None = None) -> None:
         self.problems = problems
+        self.source = source
         super().__init__("\n".join(problems))
 
 
@@ -92,7 +94,7 @@ def load(
         problems += holders.faults([*sections, *backends], sources, Trusted.of_process())
     problems += [*checks.duplicates(listed), *checks.of_header_names(listed)]
     if problems:
-        raise SettingsError(tuple(dict.fromkeys(map(_clipped, problems))))
+        raise SettingsError(tuple(dict.fromkeys(map(_clipped, problems))), source)
     settings = Settings(
         **{table.path: value for table, value in sections},
         backends=tuple(backend for _, backend in backends),

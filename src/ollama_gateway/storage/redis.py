@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
@@ -64,20 +65,26 @@ class RedisConnection:
 
     Attributes:
         client: of redis-py.
+        timeout: may be changed; the next call makes a client with another one.
 
     """
 
     def __init__(self, url: str, timeout: float, *, decodes: bool = False) -> None:
         self._url = StoreURL.read(url)
-        self._timeout = timeout
+        self._make = partial(_client, url, decodes=decodes)
         self._has_answered = False
-        self.client = _client(url, timeout, decodes=decodes)
+        self.timeout = self._timeout = timeout
+        self.client = self._make(timeout)
 
     def __repr__(self) -> str:
         return f"<RedisConnection {self._url.scheme}, {self._timeout} s>"
 
     def ask(self, work: Callable[[redis.Redis], R]) -> R:
         """Call `work` with the client; raises RedisFailed, and then leaves no connection open."""
+        if self.timeout != self._timeout:
+            self.close()
+            self._timeout = self.timeout
+            self.client = self._make(self._timeout)
         try:
             result = work(self.client)
         except Exception as error:  # noqa: BLE001 - redis-py raises anything for odd bytes

@@ -37,7 +37,8 @@ from ollama_gateway.cli.audit.sources import error_printer, opened, readable_in_
 from ollama_gateway.cli.audit.time_range import SinceOption, UntilOption, read_time_range
 from ollama_gateway.cli.audit.unknown import exit_if_unknown
 from ollama_gateway.cli.audit.verify import verify
-from ollama_gateway.cli.config import ConfigOption, JsonOption, WideOption, load_for_stores
+from ollama_gateway.cli.load_settings import load_for_stores
+from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import TablePrinter, print_json, say
 from ollama_gateway.ledger.read.filtering import Filter
 from ollama_gateway.ledger.read.journals import Source, merged, start_at_newest

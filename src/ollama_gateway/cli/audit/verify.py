@@ -10,7 +10,8 @@ import attrs
 import typer
 
 from ollama_gateway.cli.audit.sources import audit_table_reader, error_printer, report_no_journals
-from ollama_gateway.cli.config import ConfigOption, JsonOption, WideOption, load_for_stores
+from ollama_gateway.cli.load_settings import load_for_stores
+from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import count_of, print_json, print_table, say_over
 from ollama_gateway.cli.table import Column, Row
 from ollama_gateway.ledger.chain import GENESIS, Checkpoint

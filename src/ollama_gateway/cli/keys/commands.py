@@ -19,7 +19,6 @@ import attrs
 import typer
 
 from ollama_gateway.cli.admin import NoAnswer
-from ollama_gateway.cli.config import ConfigOption, JsonOption, WideOption, load_for_stores
 from ollama_gateway.cli.keys.limits import LimitUsage, ask_usage, usage_lines
 from ollama_gateway.cli.keys.options import (
     ConcurrentOption,
@@ -41,7 +40,9 @@ from ollama_gateway.cli.keys.options import (
 )
 from ollama_gateway.cli.keys.printing import COLUMNS, as_json_of, print_key, print_secret, row_of
 from ollama_gateway.cli.keys.store import open_key_store
+from ollama_gateway.cli.load_settings import load_for_stores
 from ollama_gateway.cli.next_step import after_new_key
+from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import confirm, count_of, is_terminal, print_json, print_table, say
 from ollama_gateway.keys.importing import read_keys
 from ollama_gateway.keys.key import (

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from ollama_gateway.cli.output import exit_with, say
-from ollama_gateway.keys import KeyStoreLocation, location_of
 from ollama_gateway.keys.key import KeyRefused, StoreError, WrongValue
+from ollama_gateway.keys.location import KeyStoreLocation, location_of
 from ollama_gateway.keys.sql import KeyStore
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings

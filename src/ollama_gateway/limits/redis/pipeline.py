@@ -93,6 +93,11 @@ class Pipeline:
         self._is_due = anyio.Event()
         self._must_retry = False
 
+    def allow(self, seconds: float) -> None:
+        """Give Redis this long for an answer from now on."""
+        self._scripts.timeout = seconds
+        self._ticks.length = seconds / TICKS_A_TIMEOUT
+
     @property
     def is_joined(self) -> bool:
         """Whether the last answer came from the generation in which this process counts."""

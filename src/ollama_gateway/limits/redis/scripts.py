@@ -83,11 +83,19 @@ class RedisScripts:
         self, url: str, *, lease: float = LEASE_SECONDS, timeout: float = TIMEOUT_SECONDS
     ) -> None:
         self.offset = 0.0
-        self.timeout: Final = timeout
         self._lease = milliseconds(lease)
         self._redis = RedisConnection(url, timeout, decodes=True)
         self._texts = _load()
         self._digests: dict[str, str] = {}
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that Redis has for one batch; may be changed."""
+        return self._redis.timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        self._redis.timeout = seconds
 
     def close(self) -> None:
         """Close the connection."""

@@ -27,6 +27,7 @@ import attrs
 
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.limits.calendar import month_of
+from ollama_gateway.limits.contributions import Contribution, Elsewhere, Totals, contributions_of
 from ollama_gateway.limits.quota import (
     Grant,
     KeyUsage,
@@ -49,7 +50,6 @@ from ollama_gateway.limits.redis.operations import (
 )
 from ollama_gateway.limits.redis.pipeline import Pipeline
 from ollama_gateway.limits.redis.scripts import AccountBroken, QuotaRedisDown, RedisScripts
-from ollama_gateway.limits.usage_journal import Contribution, Elsewhere, Totals, contributions_of
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.reasons import Reason
@@ -142,6 +142,10 @@ class RedisQuota:
         """Run for the length of a block; at its end, settlements have 5 s to be confirmed."""
         async with self._pipeline.opened():
             yield self
+
+    def allow(self, seconds: float) -> None:
+        """Give Redis this long for an answer from now on (`redis.timeout`)."""
+        self._pipeline.allow(seconds)
 
     async def reserve(self, request: ReservationRequest) -> Grant | LimitRefusal:
         """Admit or refuse a request; raises Unavailable in time, see `QuotaStore`."""

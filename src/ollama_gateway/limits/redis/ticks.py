@@ -28,7 +28,8 @@ class Ticks:
     """
 
     def __init__(self, length: float, note_late: Callable[[float], None]) -> None:
-        self._length = length
+        self.length = length
+        """May be changed; blocks that run keep their number of ticks."""
         self._note_late = note_late
         self._left: dict[anyio.CancelScope, int] = {}
         self._has_blocks = anyio.Event()
@@ -37,7 +38,7 @@ class Ticks:
     def at_most(self, seconds: float) -> Iterator[None]:
         """Cancel the block after this time, or up to a tick earlier; raises nothing."""
         with anyio.CancelScope() as scope:
-            self._left[scope] = round(seconds / self._length)
+            self._left[scope] = round(seconds / self.length)
             self._has_blocks.set()
             try:
                 yield
@@ -48,7 +49,7 @@ class Ticks:
         """Tick until cancelled: the task of this service."""
         while True:
             await self._has_blocks.wait()
-            due = anyio.current_time() + self._length
+            due = anyio.current_time() + self.length
             await anyio.sleep_until(due)
             late = anyio.current_time() - due
             if late > IN_TIME:

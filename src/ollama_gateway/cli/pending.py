@@ -1,0 +1,64 @@
+"""Ask the running gateway what a reload would change: settings that are not in force yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import attrs
+
+from ollama_gateway.cli.admin import NoAnswer, ask
+from ollama_gateway.cli.lines import say
+from ollama_gateway.printable import printable
+from ollama_gateway.settings import ServerSettings
+
+
+@attrs.frozen
+class PendingChange:
+    """A setting whose value in the file or the environment is not in force."""
+
+    path: str
+    before: Any
+    """In force now; None if it is a new backend."""
+    after: Any
+    """As read now; None if it is a removed backend."""
+    needs_restart: bool
+
+
+def ask_pending(server: ServerSettings) -> Sequence[PendingChange]:
+    """Ask the gateway of these settings.
+
+    Raises:
+        NoAnswer: no gateway answers, or it cannot tell: it is older, or its settings are wrong.
+
+    """
+    answer = ask(server, "/diff.json")
+    changes = answer.value.get("changes")
+    if answer.status != HTTPStatus.OK or not isinstance(changes, list):
+        raise NoAnswer
+    return [_read(change) for change in changes]
+
+
+def pending_or_none(server: ServerSettings) -> Sequence[PendingChange]:
+    """Do the same; nothing is pending if no gateway can tell."""
+    try:
+        return ask_pending(server)
+    except NoAnswer:
+        return ()
+
+
+def say_pending(pending: Sequence[PendingChange]) -> None:
+    """Print to stderr which settings are not in force, if any, and what puts them in force."""
+    for needs_restart, cure in ((False, "gatewayctl reload"), (True, "a restart")):
+        paths = [change.path for change in pending if change.needs_restart is needs_restart]
+        if paths:
+            named = printable(", ".join(paths))
+            say(f"not in force before {cure}: {named}", err=True)
+
+
+def _read(value: object) -> PendingChange:
+    match value:
+        case {"path": str(path), "before": before, "after": after, "needs_restart": bool(restart)}:
+            return PendingChange(path, before, after, restart)
+    raise NoAnswer
