@@ -158,7 +158,7 @@ def _replace_backends(built: Sequence[Backend], backends: Backends) -> list[Tran
 
 
 def use_affinity(settings: model.AffinitySettings, parts: Parts) -> None:
-    """Let conversations return to their backends, or not; what is known of them is kept."""
+    """Let conversations return to their backends, or not; the bindings are kept."""
     parts.affinity.become(settings.idle, settings.capacity)
     parts.backends.affinity = parts.affinity if settings.enabled else None
 
