@@ -21,7 +21,7 @@ from tests.backends.test_catalog import entry
 from tests.backends.test_preferring import Payer
 from tests.flow.racing import Track
 
-MODELS = [ModelName.parse(name) for name in ("m:1", "n:1", "x:cloud", "y:cloud")]
+MODELS = [ModelName.parse(name) for name in ("m:1", "n:1", "x:cloud")]
 FAULTS = [BackendFault.UNREACHABLE, BackendFault.BROKEN, BackendFault.FULL]
 
 

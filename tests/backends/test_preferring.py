@@ -150,7 +150,7 @@ def fail(track: Track, times: int) -> None:
 
 
 async def test_a_backend_that_backs_off_too_long_is_not_waited_for(autojump_clock: Clock) -> None:
-    """A backoff that ends before the moment is waited for, and no other."""
+    """When the request arrives, a backoff that ends before the moment is waited for, no other."""
     track = Track("a", "b", slots=1)
     track.by_name["a"].health_of(M).backoff_until = 2
 

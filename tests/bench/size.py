@@ -1,5 +1,7 @@
 """The cost of many backends and models: `python -m tests.bench.size --backends 50 --models 200`.
 
+With `--records N` the cost of a long audit log is measured instead (`audit_size.py`).
+
 Each backend lists models of its own. The first table is the CPU time of a round of polls and the
 longest time for which another task waited meanwhile; the second is the time on the event loop of
 one request for the list of all models. With `--waiting` the tables are those of the waiting line
@@ -21,7 +23,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import anyio
-import attrs
 
 from ollama_gateway import log_output
 from ollama_gateway.backends.backends import Backends
@@ -31,7 +32,8 @@ from ollama_gateway.keys.key import Principal
 from ollama_gateway.server.encoded import EncodedLists
 from ollama_gateway.server.listings import Listings
 from ollama_gateway.settings import load
-from tests.bench import line
+from tests.bench import audit_size, line
+from tests.bench.waiting import LongestWait
 
 Work = Callable[[], Awaitable[object]]
 
@@ -86,20 +88,6 @@ async def _serve(backends: int, models: int) -> None:
     sys.stdout.write(f"{json.dumps(ports)}\n")
     sys.stdout.flush()
     await asyncio.Event().wait()
-
-
-@attrs.define
-class LongestWait:
-    """Notes the longest time for which a task that sleeps a millisecond waited beyond it."""
-
-    longest: float = 0.0
-
-    async def watch(self) -> None:
-        """Sleep and wake, for ever."""
-        while True:
-            before = time.perf_counter()
-            await anyio.sleep(0.001)
-            self.longest = max(self.longest, time.perf_counter() - before - 0.001)
 
 
 async def _cpu(work: Work) -> float:
@@ -186,6 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure many backends and models.")
     parser.add_argument("--backends", type=int, default=50)
     parser.add_argument("--models", type=int, default=200, help="of each backend")
+    parser.add_argument("--records", type=int, help="of an audit log, which is measured instead")
     parser.add_argument("--waiting", type=int, help="measure a line of so many requests instead")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -195,6 +184,11 @@ def main() -> None:
         return
     if given.serve:
         asyncio.run(_serve(given.backends, given.models))
+    if given.records:
+        log_output.configure("error", "text")
+        with tempfile.TemporaryDirectory() as name:
+            anyio.run(audit_size.measure, Path(name), given.records, backend="trio")
+        return
     command = [sys.executable, "-m", "tests.bench.size", "--serve"]
     sizes = ["--backends", str(given.backends), "--models", str(given.models)]
     with (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ollama_gateway.ledger.journal import links_of, reading
-from ollama_gateway.ledger.read.journals import paths_in
+from ollama_gateway.ledger.read.journal_reader import paths_in
 from tests.campaign.client import Request, eventually
 from tests.smoke.fleet import Fleet, Gateway
 

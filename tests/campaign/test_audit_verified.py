@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.ledger.document import document_of, to_text
+from ollama_gateway.ledger.document import document_of
 from ollama_gateway.ledger.journal import JournalEntry
 from ollama_gateway.ledger.record import Attempt
 from tests.campaign.audit_log import size_of
@@ -39,7 +39,7 @@ def _entry(number: int) -> JournalEntry:
     ended = attrs.evolve(
         record(f"r{number + 1}"), started_at=moment, backend="a", attempts=attempts
     )
-    return JournalEntry(ended.request_id, to_text(document_of(ended)), is_final=True)
+    return JournalEntry(ended.request_id, document_of(ended), is_final=True)
 
 
 def test_an_altered_record_of_many_is_named(tmp_path: Path, sizes: Sizes, note: Note) -> None:

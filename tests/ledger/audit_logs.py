@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import pytest
 
 from ollama_gateway.ledger.document import document_of, intent_of, to_text
 from ollama_gateway.ledger.journal import Journal, JournalEntry, first_records
 from ollama_gateway.ledger.postgres import AuditTable
-from ollama_gateway.ledger.read.journals import Journals, TimeRange, merged
-from ollama_gateway.ledger.read.records import StoredRecord
+from ollama_gateway.ledger.read.audit_log import AuditLog
+from ollama_gateway.ledger.read.filtering import Filter, TimeRange
+from ollama_gateway.ledger.read.records import StoredRecord, read
+from ollama_gateway.ledger.read.segment import Segment, TableSource
+from ollama_gateway.reasons import Outcome
 from tests.ledger.records import BEGAN, journal, record
 from tests.support.commands import run
 
@@ -29,14 +33,14 @@ def ended(request_id: str, second: float = 0, *, took: float = 1, **fields: Any)
     """Return the end of a request that began `second` seconds after `BEGAN`."""
     began = BEGAN + timedelta(seconds=second)
     whole = attrs.evolve(record(request_id), started_at=began, duration=took, **fields)
-    return JournalEntry(request_id, to_text(document_of(whole)), is_final=True)
+    return JournalEntry(request_id, document_of(whole), is_final=True)
 
 
 def began(request_id: str, second: float = 0, **fields: Any) -> JournalEntry:
     """Return the admission of such a request."""
     moment = BEGAN + timedelta(seconds=second)
     whole = attrs.evolve(record(request_id), started_at=moment, **fields)
-    return JournalEntry(request_id, to_text(intent_of(whole)), is_final=False)
+    return JournalEntry(request_id, intent_of(whole), is_final=False)
 
 
 def written(directory: Path, *journals: Sequence[JournalEntry]) -> None:
@@ -77,7 +81,7 @@ def all_records(
 ) -> list[StoredRecord]:
     """Return all records, in order."""
     told: list[str] = []
-    records = list(merged(Journals(directory, told.append).segments(), time_range))
+    records = list(AuditLog(directory, told.append).records(Filter(time_range)))
     assert faults is not None or told == []
     if faults is not None:
         faults += told
@@ -108,16 +112,16 @@ def ids_of(*arguments: str) -> list[str]:
     return [document["request_id"] for document in listed(*arguments)]
 
 
-class MemorySegment:
+class MemorySegment(Segment):
     """A segment whose records are in memory."""
 
     def __init__(self, name: str, stored: list[StoredRecord]) -> None:
-        self.name, self.stored = name, stored
-        self.after = 0
+        super().__init__(name, TableSource(None, pytest.fail), pytest.fail)
+        self.stored = stored
 
     @classmethod
     def of(cls, name: str, records: Sequence[tuple[int, bool]]) -> MemorySegment:
-        """Make records from the seconds of their ends, and whether their status is 200."""
+        """Make records from the seconds of their ends, and whether they were completed."""
         return cls(name, [_made(name, seq, *made) for seq, made in enumerate(records, 1)])
 
     @property
@@ -125,19 +129,19 @@ class MemorySegment:
         """The seq of the last record."""
         return self.stored[-1].seq if self.stored else 0
 
-    def records(self, time_range: TimeRange) -> Iterator[StoredRecord]:
-        """Yield the records after `after`, and move it."""
+    def records(self, wanted: Filter) -> Iterator[StoredRecord]:
+        """Yield the wanted records after `after`, and move it."""
         for one in self.stored:
-            if one.seq > self.after and time_range.contains(one.began):
+            if one.seq > self.after and wanted.matches(one):
                 self.after = one.seq
                 yield one
 
-    def backwards(self, time_range: TimeRange) -> Iterator[StoredRecord]:
-        """Yield all records, newest first."""
-        return (one for one in reversed(self.stored) if time_range.contains(one.began))
+    def backwards(self, wanted: Filter) -> Iterator[StoredRecord]:
+        """Yield all wanted records, newest first."""
+        return (one for one in reversed(self.stored) if wanted.matches(one))
 
 
 def _made(name: str, seq: int, second: int, is_good: bool) -> StoredRecord:  # noqa: FBT001 - of a tuple
-    status = 200 if is_good else 400
-    document = {"request_id": f"{name}-{seq}", "duration_ms": 0, "status": status}
-    return StoredRecord(name, seq, document, BEGAN + timedelta(seconds=second))
+    outcome: Outcome = "completed" if is_good else "refused"
+    entry = ended(f"{name}-{seq}", second, took=0, outcome=outcome)
+    return read(name, seq, to_text(entry.document).encode())

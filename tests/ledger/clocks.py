@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import attrs
 
-from ollama_gateway.ledger.document import document_of, to_text
+from ollama_gateway.ledger.document import document_of
 from ollama_gateway.ledger.journal import JournalEntry
 from ollama_gateway.ledger.retention import DAY, Clocks
 from tests.ledger.records import record
@@ -42,6 +42,4 @@ def entries(prefix: str, count: int, days: float) -> list[JournalEntry]:
     """Return the ends of requests that began that many days ago."""
     began = datetime.fromtimestamp(days_ago(days), UTC)
     records = [attrs.evolve(record(f"{prefix}{n}"), started_at=began) for n in range(count)]
-    return [
-        JournalEntry(one.request_id, to_text(document_of(one)), is_final=True) for one in records
-    ]
+    return [JournalEntry(one.request_id, document_of(one), is_final=True) for one in records]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ollama_gateway.ledger.chain import Link, verify
-from ollama_gateway.ledger.document import document_of, intent_of, to_text
+from ollama_gateway.ledger.document import document_of, intent_of
 from ollama_gateway.ledger.journal import Journal, JournalEntry, checkpoint_of, links_of, reading
 from ollama_gateway.ledger.record import AuditRecord
 
@@ -32,14 +32,12 @@ def record(request_id: str, *, minutes: int = 0) -> AuditRecord:
 
 def intent(request_id: str) -> JournalEntry:
     """Return its admission."""
-    return JournalEntry(request_id, to_text(intent_of(record(request_id))), is_final=False)
+    return JournalEntry(request_id, intent_of(record(request_id)), is_final=False)
 
 
 def final(request_id: str, *, minutes: int = 0) -> JournalEntry:
     """Return its end."""
-    return JournalEntry(
-        request_id, to_text(document_of(record(request_id, minutes=minutes))), is_final=True
-    )
+    return JournalEntry(request_id, document_of(record(request_id, minutes=minutes)), is_final=True)
 
 
 def journal(path: Path, *, max_bytes: int = 2**30) -> Journal:

@@ -107,7 +107,8 @@ def test_what_is_not_marked_is_not_stored() -> None:
     held = {field.name for field in attrs.fields(AuditRecord)}
     stored = {field.attribute for field in stored_fields(AuditRecord)}
 
-    assert held - stored == {"arrived", "chunks", "text", "heard", "is_finalized"}
+    running = {"arrived", "chunks", "text", "heard", "is_strict", "is_finalized"}
+    assert held - stored == running
     assert {field.attribute for field in stored_fields(Attempt)} == {
         *("backend", "started", "is_hedge", "first_chunk", "reason")
     }

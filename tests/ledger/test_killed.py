@@ -15,7 +15,8 @@ from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.journal import Journal
 from ollama_gateway.ledger.log import RecordMetrics
 from ollama_gateway.ledger.ownership import own_journal, recover
-from ollama_gateway.ledger.read.usage import usage
+from ollama_gateway.ledger.read.grouping import group_of
+from ollama_gateway.ledger.read.usage import dimensions_of, usage
 from ollama_gateway.limits.usage_file import UsageFile
 from ollama_gateway.limits.usage_journal import UsageJournal, open_usage_journal
 from ollama_gateway.metrics import Metrics
@@ -88,7 +89,7 @@ async def test_a_killed_record_carries_its_charge(
     assert tokens(found["without a budget"]) == (None, None, None)
     assert {found[name]["outcome"] for name in ("told", "untold")} == {"killed"}
     killed = [record for record in found.values() if record["outcome"] == "killed"]
-    (sums,) = usage(killed, "key")
+    (sums,) = usage((group_of(record, dimensions_of("key")) for record in killed), "key")
     assert sums.total_tokens == sums.counted_tokens == charged - 30
 
 

@@ -13,9 +13,11 @@ import psycopg
 import pytest
 
 from ollama_gateway.keys.sqlite import SQLiteKeys
+from ollama_gateway.ledger.document import to_text
 from ollama_gateway.ledger.ownership import own_journal
 from tests.ledger.audit_logs import began, ended, ids_of, moved, ran, still_open, written
 from tests.ledger.records import KEY, ids
+from tests.ledger.version_1 import write_version_1
 from tests.support.commands import run
 from tests.support.spoilt import GARBAGE
 
@@ -148,6 +150,19 @@ def test_import_local_moves_unowned_journals(data_dir: Path, shared: str) -> Non
     assert ids(data_dir / "journal-0.db") == ids(data_dir / "journal-1.db") == []
     assert sorted(ids_of()) == ["a", "b", "c", "k"]
     assert ids_of("--outcome", "killed") == ["k"]
+    assert run("audit", "verify").exit_code == 0
+
+
+def test_import_local_moves_journals_of_version_1(data_dir: Path, shared: str) -> None:
+    """They are migrated on the way; only the result is on stdout, and the chain holds."""
+    texts = [to_text(ended(f"r{n}", n).document) for n in range(1, 4)]
+    write_version_1(data_dir / "journal-0.db", texts)
+
+    result = run("db", "import-local", "--json")
+
+    assert (result.exit_code, json.loads(result.stdout)["rows"]) == (0, 3)
+    assert "audit journal migrated" in result.stderr
+    assert ids_of("--key", "name", "--limit", "2") == ["r2", "r3"]
     assert run("audit", "verify").exit_code == 0
 
 

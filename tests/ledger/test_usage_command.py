@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.audit_logs import ESCAPE, ended, ran, written
+from tests.ledger.audit_logs import ESCAPE, changed, ended, ran, written
 from tests.support.commands import run
 from tests.support.spoilt import GARBAGE
 
@@ -109,6 +109,17 @@ def test_an_unknown_way_is_exit_2(audit_log: Path) -> None:
 
     assert result.exit_code == 2
     assert "end-user" in result.stderr
+
+
+def test_edited_facts_that_cannot_be_summed(audit_log: Path) -> None:
+    """One line names the journal, and the sums cover the others; exit 1."""
+    changed(audit_log / "journal-0.db", "UPDATE facts SET prompt_tokens = ?", 2**63 - 1)
+
+    result = run("usage", "--json")
+
+    assert (result.exit_code, len(json.loads(result.stdout))) == (1, 1)
+    assert result.stderr.startswith(f"gatewayctl usage: {audit_log}/journal-0.db: ")
+    assert result.stderr.count("\n") == 1
 
 
 def test_a_broken_journal_is_exit_1(audit_log: Path) -> None:

@@ -11,7 +11,8 @@ import anthropic
 import openai
 import pytest
 
-from ollama_gateway.ledger.read.journals import Journals, TimeRange
+from ollama_gateway.ledger.read.audit_log import AuditLog
+from ollama_gateway.ledger.read.filtering import ALL
 from tests.smoke.asking import MODEL, SAY_HI, anthropic_client, openai_client
 from tests.smoke.fleet import Fleet, fleet
 
@@ -46,8 +47,7 @@ def claude(strict_fleet: Fleet) -> Iterator[anthropic.Anthropic]:
 def last_row(of: Fleet) -> dict[str, Any]:
     """Return the newest audit record, which is on disk when the client has its answer."""
     directory = Path(of.environment["GATEWAY_STORAGE_DATA_DIR"])
-    strands = Journals(directory, pytest.fail).segments()
-    *_, last = (record for strand in strands for record in strand.records(TimeRange()))
+    *_, last = AuditLog(directory, pytest.fail).records(ALL)
     return dict(last.document)
 
 

@@ -148,7 +148,7 @@ class Backend:
             self._rename(digest, blob)
 
     def _rename(self, digest: str, blob: str) -> None:
-        """Keep the figures of weights whose blob has become known."""
+        """Keep the measurements of weights whose blob has become known."""
         if digest in self.warm:
             self.warm.add(blob)
         if digest in self.used_at:
@@ -233,13 +233,6 @@ class Backend:
         weights = UNLISTED if key == UNLISTED or self.listing is None else self._weights_of(key)
         replica = self.replicas.get(weights)
         return replica.capacity.value if replica else 1
-
-    def prefill_speed(self, key: str) -> float | None:
-        """Return the measured tokens of a prompt that a model key reads in a second, or None."""
-        weights = UNLISTED if key == UNLISTED or self.listing is None else self._weights_of(key)
-        replica = self.replicas.get(weights)
-        seconds = replica.prefill.seconds_per_token if replica else None
-        return round(1 / seconds, 1) if seconds else None
 
     def needs_load(self, model: ModelName) -> bool:
         """Return True if Ollama would have to load the model first."""

@@ -9,9 +9,9 @@ this request. Of these, the next attempt goes to:
 3. of these, the first in order (`evaluation.py`), and before it the one that has the conversation
    in its prefix cache (`affinity.py`).
 
-A request may prefer that one until a moment: while it is admitted but has no room, the request
-waits for it alone, though others have room. From that moment on, and after a failed attempt, it
-takes any.
+A request may prefer that one until a moment: while that backend is admitted but has no room, it
+waits for that one alone, though others have room. From that moment on, and after a failed attempt,
+it takes any.
 
 Requests and `gatewayctl explain` use the same evaluation, so `explain` shows what really happens.
 """
@@ -94,9 +94,16 @@ class Candidates:
         """
         now = clock.now()
         self._choose(now)
-        self.prefer_until = min(self.prefer_until, now + self.queue_timeout - LEAST_REST)
+        self._bound_preference(now)
         taken = "wait" if self._is_behind(now) else self.take(bucket, now)
         return await self._wait(bucket, now) if taken == "wait" else taken
+
+    def _bound_preference(self, now: float) -> None:
+        """Prefer no backend in vain, and none for so long that the request would be rejected."""
+        backend = self.preferred
+        self.prefer_until = min(self.prefer_until, now + self.queue_timeout - LEAST_REST)
+        if backend and backend.health_of(self.route.model).backoff_until >= self.prefer_until:
+            self.preferred = None
 
     def _choose(self, now: float) -> None:
         """Look up where the conversation should go, once."""
@@ -144,8 +151,7 @@ class Candidates:
         if not self.route.can_go_to(backend):
             return []
         own = Evaluation.of(self.route, backend, 0, now)
-        is_in_time = own.health.backoff_until < self.prefer_until
-        return [own] if is_in_time and own.is_admitted else []
+        return [own] if own.is_admitted else []
 
     def _eligible(self, now: float) -> list[Evaluation]:
         if own := self._own(now):

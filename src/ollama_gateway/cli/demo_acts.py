@@ -18,7 +18,7 @@ from rich.text import Text
 
 from ollama_gateway.cli.audit.render import timeline
 from ollama_gateway.ledger.document import Document
-from ollama_gateway.ledger.read.journals import Journals
+from ollama_gateway.ledger.read.audit_log import AuditLog
 from ollama_gateway.simulator import Script, Simulator
 
 MODEL: Final = "llama3.2"
@@ -183,9 +183,9 @@ async def _print_words(console: Console, reply: httpx.Response) -> None:
 
 async def _record(data_dir: Path, request_id: str) -> Document:
     """Return the audit record of a request, once the journal has its end."""
-    journals = Journals(data_dir, lambda _: None)
+    audit_log = AuditLog(data_dir, lambda _: None)
     while True:
-        found = journals.find(request_id)
+        found = audit_log.find(request_id)
         if found is not None and found.document["outcome"] is not None:
             return found.document
         await trio.sleep(0.05)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ollama_gateway.cli.output import count_of, exit_with, say
 from ollama_gateway.ledger.journal import JournalError
 from ollama_gateway.ledger.moving import move
 from ollama_gateway.ledger.postgres import AuditTable
-from ollama_gateway.ledger.read.journals import paths_in
+from ollama_gateway.ledger.read.journal_reader import paths_in
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
 from ollama_gateway.storage.database import DatabaseError
@@ -48,7 +49,8 @@ def move_records(settings: Settings, paths: Sequence[Path]) -> Moved:
     assert url is not None  # noqa: S101 - the caller checked it
     key = secret.reveal().encode() if secret else b""
     moved = Moved()
-    with closing(AuditTable(url.reveal())) as table:
+    # A journal of an older schema is migrated first, and the log tells; stdout is for the result.
+    with closing(AuditTable(url.reveal())) as table, redirect_stdout(sys.stderr):
         for path in paths:
             try:
                 _note(moved, path.name, move(path, table, key))

@@ -16,8 +16,7 @@ from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import print_json, print_table
 from ollama_gateway.cli.table import NOTHING, Column, Row
 from ollama_gateway.ledger.read.filtering import Filter
-from ollama_gateway.ledger.read.journals import merged
-from ollama_gateway.ledger.read.usage import COUNTS, WAYS, By, UsageSums, total
+from ollama_gateway.ledger.read.usage import COUNTS, WAYS, By, UsageSums, dimensions_of, total
 from ollama_gateway.ledger.read.usage import usage as sums_of
 from ollama_gateway.printable import printable
 from ollama_gateway.settings.units import shown
@@ -51,8 +50,7 @@ def usage(
     wanted = Filter(read_time_range(since, until), key=key, model=model)
     settings = load_for_stores(config)
     with opened(settings, "usage") as audit_log, readable_in_part("usage"):
-        records = filter(wanted.matches, merged(audit_log.segments(), wanted.time_range))
-        found = sums_of((record.document for record in records), way)
+        found = sums_of(audit_log.sums(wanted, dimensions_of(way)), way)
         if not found:
             exit_if_unknown(settings, wanted, "usage")
         if as_json:

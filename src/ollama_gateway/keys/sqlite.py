@@ -12,8 +12,6 @@ which revoked keys are still active.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -74,25 +72,13 @@ class SQLiteKeys(KeyStore):
         if (version := self._file.version()) == SCHEMA_VERSION:
             return
         if version > 0:
-            self._keep_copy(version)
+            self._file.keep_copy(version)
         with self._file.transaction():
             # Another process may have been faster.
             for step in range(self._file.version(), SCHEMA_VERSION):
                 for statement in STEPS[step]:
                     self._connection.execute(statement)
                 self._connection.execute(f"PRAGMA user_version = {step + 1}")
-
-    def _keep_copy(self, version: int) -> None:
-        """Copy the file before a migration to `keys.db.bak-<version>`, readable by its owner."""
-        descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=f"{self._path.name}.")
-        os.close(descriptor)
-        new = Path(name)
-        try:
-            copied = self._file.copy_to(new)
-            if copied == version:  # otherwise another process has already copied and migrated it
-                new.replace(self._path.with_name(f"{self._path.name}.bak-{version}"))
-        finally:
-            new.unlink(missing_ok=True)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

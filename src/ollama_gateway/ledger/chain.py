@@ -28,6 +28,8 @@ class Link:
     document: str
     """The record as JSON; the hash covers exactly these characters."""
     hash: bytes
+    is_true_to_columns: bool = True
+    """Whether the columns beside the document, where there are any, agree with it."""
 
 
 @attrs.frozen
@@ -45,7 +47,9 @@ class ChainFault:
     seq: int
     request_id: str
     reason: str
-    """`altered`, `missing` (records before this one), `reordered`."""
+    """`altered`, `missing` (records before this one), `reordered`; `columns` (they contradict the
+    document), `stray` (columns without a record).
+    """
 
 
 def link(previous: bytes, seq: int, request_id: str, document: str, key: bytes) -> bytes:
@@ -66,5 +70,7 @@ def verify(
         expected = link(head.hash, record.seq, record.request_id, record.document, key)
         if not hmac.compare_digest(expected, record.hash):
             return head, ChainFault(record.seq, record.request_id, "altered")
+        if not record.is_true_to_columns:
+            return head, ChainFault(record.seq, record.request_id, "columns")
         head = Checkpoint(record.seq, record.hash)
     return head, None

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
-from ollama_gateway.ledger.fields import to_document
+from ollama_gateway.ledger.fields import document_maker
 from ollama_gateway.ledger.record import RECORD_FIELDS, AuditRecord
 from ollama_gateway.reasons import Reason
 
 Document = dict[str, Any]
+_make: Final = document_maker(RECORD_FIELDS)
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+"""`json.dumps` would make an encoder for each document."""
 
 
 def document_of(record: AuditRecord) -> Document:
     """Return all that is stored of a request; times in ms, `started_at` in UTC (RFC 3339)."""
-    return to_document(record, RECORD_FIELDS)
+    return _make(record)
 
 
 def intent_of(record: AuditRecord) -> Document:
@@ -40,4 +43,13 @@ def killed(intent: Document, charge: tuple[int, int] | None) -> Document:
 
 def to_text(document: Document) -> str:
     """Return the document as it is stored and hashed, on one line."""
-    return json.dumps(document, separators=(",", ":"))
+    return _encode(document)
+
+
+def parsed(text: bytes | str) -> Document:
+    """Return a stored document; {} if it is not an object of JSON, which only an altered one is."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

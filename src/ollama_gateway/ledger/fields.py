@@ -10,6 +10,7 @@ document is hashed as it was written.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import attrs
@@ -73,11 +74,22 @@ def stored_fields(cls: type[attrs.AttrsInstance]) -> tuple[StoredField, ...]:
     return tuple(found)
 
 
-def to_document(value: object, fields: Sequence[StoredField]) -> dict[str, Any]:
-    """Return the document of an object, with all its stored fields."""
-    return {field.name: field.form.to_json(getattr(value, field.attribute)) for field in fields}
+def document_maker(fields: Sequence[StoredField]) -> Callable[[object], dict[str, Any]]:
+    """Return the function that makes the document of an object, with these stored fields."""
+    names = [field.name for field in fields]
+    values_of = attrgetter(*(field.attribute for field in fields))
+    converted = [(f.name, f.form.to_json) for f in fields if f.form.to_json is not _as_it_is]
+
+    def make(value: object) -> dict[str, Any]:
+        document = dict(zip(names, values_of(value), strict=True))
+        for name, to_json in converted:
+            document[name] = to_json(document[name])
+        return document
+
+    return make
 
 
 def list_of(fields: Sequence[StoredField]) -> Form:
     """Return the form of a list of objects with these fields."""
-    return Form((list,), to_json=lambda values: [to_document(value, fields) for value in values])
+    make = document_maker(fields)
+    return Form((list,), to_json=lambda values: [make(value) for value in values])

@@ -2,7 +2,8 @@
 
 The process that holds `journal-<n>.lock` owns `journal-<n>.db`, so no two processes write one file.
 Admitting a request writes an *intent*, and its end turns the intent into a finished record.
-Finished records are chained (`chain.py`) and never change. The next owner first turns the intents
+Finished records are chained (`chain.py`) and never change; beside each stand the facts that are
+filtered and summed (`facts.py`). The next owner first turns the intents
 that a killed process left into `killed` records.
 
 The rules: a transaction happens as a whole or not at all, and one in doubt may be repeated; a
@@ -26,23 +27,26 @@ import attrs
 
 from ollama_gateway.ledger.chain import GENESIS, Checkpoint, Link, link
 from ollama_gateway.ledger.document import Document, killed, to_text
+from ollama_gateway.ledger.facts import ADD_FACTS, CREATE_FACTS, FactsRow, facts_of, facts_of_own
+from ollama_gateway.ledger.journal_migration import migrate
 from ollama_gateway.ledger.retention import TURN, last_past
 from ollama_gateway.limits.contributions import read_charges
 from ollama_gateway.storage.sqlite import Connection, FileFormat, SQLiteFile, version_of
 
 MAX_JOURNAL_BYTES: Final = 8 * 2**30
 """The most bytes of a journal: some eight million records."""
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 SCHEMA: Final = (
     "CREATE TABLE intents (request_id TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID",
     """CREATE TABLE rows (
         seq INTEGER PRIMARY KEY, request_id TEXT NOT NULL UNIQUE,
         document TEXT NOT NULL, hash BLOB NOT NULL)""",
     "CREATE TABLE chain (identity TEXT NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL)",
+    CREATE_FACTS,
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
 _ADD_INTENT: Final = """INSERT OR IGNORE INTO intents
-    SELECT ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM rows WHERE request_id = ?1)"""
+    SELECT :id, :document WHERE NOT EXISTS (SELECT 1 FROM rows WHERE request_id = :id)"""
 _ADD_ROW: Final = "INSERT INTO rows VALUES (?, ?, ?, ?) ON CONFLICT (request_id) DO NOTHING"
 _LINKS: Final = """SELECT seq, CAST(request_id AS TEXT), CAST(document AS TEXT), CAST(hash AS BLOB)
     FROM rows ORDER BY seq"""
@@ -68,7 +72,7 @@ class JournalEntry:
     """A request's intent or finished record, to be written."""
 
     request_id: str
-    document: str
+    document: Document
     is_final: bool
     """Whether the record is finished; otherwise it is an intent."""
 
@@ -107,7 +111,9 @@ class Journal:
         with translated(path), ExitStack() as undo:
             self._file = undo.enter_context(closing(SQLiteFile(path, JOURNAL_FORMAT)))
             self._connection = self._file.connection
-            self._file.prepare(lambda: self._configure(max_bytes, is_strict=is_strict))
+            self._file.prepare(lambda: self._configure(is_strict=is_strict))
+            migrate(self._file)
+            self._limit(max_bytes)
             self._load()
             undo.pop_all()
 
@@ -122,10 +128,11 @@ class Journal:
         with self._file.alone():
             self._file.check_identity()
             self._sync(is_durable=is_durable)
-            head = self.head
+            head, facts = self.head, list[FactsRow]()
             with self._file.transaction():
                 for entry in entries:
-                    head = self._put(head, entry)
+                    head = self._put(head, entry, facts)
+                self._connection.executemany(ADD_FACTS, facts)
             self.head = head
             self._intents.difference_update([e.request_id for e in entries if e.is_final])
 
@@ -165,31 +172,40 @@ class Journal:
             if not run(update, (last.seq, last.hash, last.seq)).rowcount:
                 return 0
             dropped = run("DELETE FROM rows WHERE seq <= ?", (last.seq,)).rowcount
+            run("DELETE FROM facts WHERE seq <= ?", (last.seq,))
         self.checkpoint = Checkpoint(last.seq, last.hash)
         return dropped
 
-    def _put(self, head: Checkpoint, entry: JournalEntry) -> Checkpoint:
+    def _put(
+        self, head: Checkpoint, entry: JournalEntry, facts: list[FactsRow], *, is_own: bool = True
+    ) -> Checkpoint:
+        """Write an entry, and add its row to `facts`, which are written together."""
         # Each statement releases the interpreter and then takes it from the event loop.
         run = self._connection.execute
         if not entry.is_final:
-            run(_ADD_INTENT, (entry.request_id, entry.document))
+            run(_ADD_INTENT, {"id": entry.request_id, "document": to_text(entry.document)})
             self._intents.add(entry.request_id)
             return head
         if entry.request_id in self._intents:
             run("DELETE FROM intents WHERE request_id = ?", (entry.request_id,))
-        seq = head.seq + 1
-        digest = link(head.hash, seq, entry.request_id, entry.document, self._key)
-        record = (seq, entry.request_id, entry.document, digest)
-        return Checkpoint(seq, digest) if run(_ADD_ROW, record).rowcount else head
+        seq, text = head.seq + 1, to_text(entry.document)
+        digest = link(head.hash, seq, entry.request_id, text, self._key)
+        if not run(_ADD_ROW, (seq, entry.request_id, text, digest)).rowcount:
+            return head
+        document = entry.document
+        facts.append(facts_of_own(seq, document, text) if is_own else facts_of(seq, document))
+        return Checkpoint(seq, digest)
 
-    def _configure(self, max_bytes: int, *, is_strict: bool) -> None:
+    def _configure(self, *, is_strict: bool) -> None:
         run = self._connection.execute
         [(mode,)] = run("PRAGMA journal_mode")
         if mode != "wal":
             raise JournalError(f"{self.path}: the file system cannot hold a journal (no WAL)")
         self._sync(is_durable=is_strict)
-        [(page_size,)] = run("PRAGMA page_size")
-        run(f"PRAGMA max_page_count = {max_bytes // page_size}")
+
+    def _limit(self, max_bytes: int) -> None:
+        [(page_size,)] = self._connection.execute("PRAGMA page_size")
+        self._connection.execute(f"PRAGMA max_page_count = {max_bytes // page_size}")
 
     def _sync(self, *, is_durable: bool) -> None:
         """Say whether a commit waits for the disk."""
@@ -215,14 +231,16 @@ class Journal:
         self._intents = {request_id for request_id, _ in left}
         charges = read_charges(self.path.parent) if left else {}
         for start in range(0, len(left), TURN):
-            head = self.head
+            head, facts = self.head, list[FactsRow]()
             records = [
                 (request_id, killed(json.loads(document), charges.get(request_id)))
                 for request_id, document in left[start : start + TURN]
             ]
             with self._file.transaction():
                 for request_id, record in records:
-                    head = self._put(head, JournalEntry(request_id, to_text(record), is_final=True))
+                    entry = JournalEntry(request_id, record, is_final=True)
+                    head = self._put(head, entry, facts, is_own=False)
+                self._connection.executemany(ADD_FACTS, facts)
             self.head = head
             self.killed += [record for _, record in records]
         self._intents.clear()

@@ -16,6 +16,7 @@ from typing import Final
 
 from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.journal import (
+    SCHEMA_VERSION,
     Journal,
     JournalError,
     links_of,
@@ -25,6 +26,7 @@ from ollama_gateway.ledger.journal import (
 from ollama_gateway.ledger.retention import last_past, log_dropped
 from ollama_gateway.storage.file_lock import locked
 from ollama_gateway.storage.private_file import make_directory
+from ollama_gateway.storage.sqlite import version_of
 
 JOURNAL_PATTERN: Final = "journal-*.db"
 
@@ -69,13 +71,14 @@ def recover(
 ) -> list[str]:
     """End the requests that killed processes left open in unowned journals; blocking.
 
-    Drops records that began before a moment (seconds since 1970), if one is given. Calls `note`
-    with each record it makes. Returns a line for each journal that failed.
+    Brings journals of an older schema forward. Drops records that began before a moment (seconds
+    since 1970), if one is given. Calls `note` with each record it makes. Returns a line for each
+    journal that failed.
     """
     faults = []
     for path in sorted(directory.glob(JOURNAL_PATTERN)):
         try:
-            if is_unowned(path) and (has_intents(path) or _is_past(path, before)):
+            if is_unowned(path) and (_is_unfinished(path) or _is_past(path, before)):
                 with unowned_journal(path, key=key) as journal:
                     for record in journal.killed if journal else ():
                         note(record)
@@ -90,6 +93,13 @@ def has_intents(path: Path) -> bool:
     """Return whether requests are open in a journal. Raises JournalError."""
     with reading(path) as connection:
         return connection.execute("SELECT 1 FROM intents").fetchone() is not None
+
+
+def _is_unfinished(path: Path) -> bool:
+    """Return whether requests are open in a journal, or it has an older schema."""
+    with reading(path) as connection:
+        is_older = 0 < version_of(connection) < SCHEMA_VERSION
+    return is_older or has_intents(path)
 
 
 def has_past(directory: Path, before: float) -> bool:

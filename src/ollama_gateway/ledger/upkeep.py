@@ -13,6 +13,7 @@ import attrs
 from ollama_gateway.ledger.chain import Checkpoint
 from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.journal import JournalError, reading
+from ollama_gateway.ledger.journal_migration import COPY_KEPT, remove_copies
 from ollama_gateway.ledger.ownership import has_past, recover
 from ollama_gateway.ledger.read.reporting import ReportFault
 from ollama_gateway.ledger.retention import HOUR, LOOKED_AT, Clocks, began_of, shown
@@ -67,11 +68,20 @@ class Upkeep:
             await anyio.sleep(TICK)
 
     async def look_after(self) -> None:
-        """Recover unowned journals, and once an hour drop expired records."""
+        """Recover unowned journals, drop old copies, and once an hour drop expired records."""
+        await self._remove_copies()
         before = await self._before()
         await self.recover(before)
         if before is not None:
             await self.writer.trim(before)
+
+    async def _remove_copies(self) -> None:
+        kept = COPY_KEPT if self.keep is None else min(self.keep, COPY_KEPT)
+        directory = self.writer.journal.path.parent
+        try:
+            await self.runner(partial(remove_copies, directory, self.clocks.wall() - kept))
+        except OSError as error:
+            self.report(f"{error.filename}: {error.strerror}")
 
     async def recover(self, before: float | None = None) -> None:
         """End the open requests of unowned journals, and drop records older than `before`."""

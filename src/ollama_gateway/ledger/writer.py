@@ -24,7 +24,7 @@ import attrs
 
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.ledger.chain import Link
-from ollama_gateway.ledger.document import document_of, intent_of, to_text
+from ollama_gateway.ledger.document import document_of, intent_of
 from ollama_gateway.ledger.journal import Journal, JournalEntry, JournalError
 from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.ledger.retention import log_dropped
@@ -55,7 +55,7 @@ class _PendingRecord:
     def entry(self) -> JournalEntry:
         """Make the journal entry, late: most requests end before their intent is written."""
         document = document_of(self.record) if self.is_final else intent_of(self.record)
-        return JournalEntry(self.record.request_id, to_text(document), self.is_final)
+        return JournalEntry(self.record.request_id, document, self.is_final)
 
 
 class JournalWriter:

@@ -7,7 +7,11 @@ Everything here blocks.
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +30,8 @@ HANGING_SECONDS: Final = 5.0
 """Seconds that a thread waits for another one in the same file."""
 PAGES_AT_ONCE: Final = 1000
 """Pages copied between two reports of progress: 4 MB."""
+ROOM_FOR_COPY: Final = 1.5
+"""Times its size that must be free before a file is copied and migrated."""
 _NAP: Final = 0.01
 
 
@@ -188,11 +194,31 @@ class SQLiteFile:
         with self.connection:
             yield
 
-    def copy_to(self, target: Path) -> int:
-        """Copy the file; return the schema version of the copy."""
+    def keep_copy(self, version: int) -> None:
+        """Copy the file before a migration to `<name>.bak-<version>`, readable by its owner.
+
+        Raises errors of SQLite and of the file system.
+        """
+        self._check_room()
+        descriptor, name = tempfile.mkstemp(dir=self.path.parent, prefix=f"{self.path.name}.new-")
+        os.close(descriptor)
+        new = Path(name)
+        try:
+            copied = self._copy_to(new)
+            if copied == version:  # otherwise another process has already copied and migrated it
+                new.replace(self.path.with_name(f"{self.path.name}.bak-{version}"))
+        finally:
+            new.unlink(missing_ok=True)
+
+    def _copy_to(self, target: Path) -> int:
         with closing(sqlite3.connect(target, isolation_level=None)) as copy:
             self.connection.backup(copy)
             return version_of(copy)
+
+    def _check_room(self) -> None:
+        """Raise OSError if the disk has no room for a copy: a full one would stop others too."""
+        if shutil.disk_usage(self.path.parent).free < ROOM_FOR_COPY * self.path.stat().st_size:
+            raise OSError(errno.ENOSPC, "no room for a copy before its migration", str(self.path))
 
 
 def version_of(connection: Connection) -> int:

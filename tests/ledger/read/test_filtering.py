@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from ollama_gateway.ledger.read.filtering import Filter
-from ollama_gateway.ledger.read.journals import TimeRange
+from ollama_gateway.ledger.read.filtering import Filter, TimeRange
 from tests.ledger.audit_logs import all_records, ended, written
 from tests.ledger.records import BEGAN
 

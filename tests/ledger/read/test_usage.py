@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_gateway.ledger.document import Document
-from ollama_gateway.ledger.read.usage import COUNTS, WAYS, By, UsageSums, total, usage
+from ollama_gateway.ledger.read.grouping import group_of
+from ollama_gateway.ledger.read.usage import COUNTS, WAYS, By, UsageSums, dimensions_of, total
+from ollama_gateway.ledger.read.usage import usage as usage_of
 
 OUTCOMES = ("completed", "refused", "client_gone", "upstream_failed", "timed_out", "killed")
 
@@ -30,6 +32,11 @@ def document(**fields: Any) -> Document:
         "tokens_source": "reported",
         **fields,
     }
+
+
+def usage(documents: list[Document], by: By) -> list[UsageSums]:
+    """Return the usage of some requests."""
+    return usage_of((group_of(one, dimensions_of(by)) for one in documents), by)
 
 
 documents = st.lists(
@@ -107,8 +114,9 @@ def test_the_cached_share_is_of_the_prompts_that_tell_it() -> None:
 
 
 def test_a_key_has_the_name_it_had_last() -> None:
-    """Groups go by the id, and show the latest name."""
-    [one] = usage([document(), document(key_name="bob")], "key")
+    """Groups go by the id, and show the name of the latest request."""
+    late = document(key_name="bob", started_at="2026-01-02T03:04:05.000001Z")
+    [one] = usage([late, document()], "key")
 
     assert (one.name, one.label) == ("k1", "bob")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ollama_gateway.ledger.facts import FACTS, SUMMED
 from tests.ledger.audit_logs import ESCAPE, began, changed, ended, ran, written
 from tests.ledger.records import BEGAN, journal
 from tests.support.commands import run
@@ -65,8 +66,35 @@ def test_an_altered_record_is_named(audit_log: Path, statement: str, said: int) 
 
 
 @pytest.mark.parametrize(
+    "assignment",
+    [
+        *(f"{name} = 'another'" for name in FACTS),
+        *(f"{name} = 12" for name in SUMMED),
+        "prompt_tokens = '11'",
+        "prompt_tokens = x'ff'",
+        "key_name = NULL",
+        "is_exact = 0",
+    ],
+)
+def test_edited_facts_are_named(audit_log: Path, assignment: str) -> None:
+    """A column that would change usage while the chain holds is a fault, whatever its type."""
+    changed(audit_log, f"UPDATE facts SET {assignment} WHERE seq = 3")  # noqa: S608 - ours
+
+    result = run("audit", "verify", "--json")
+    [first, second] = json.loads(result.stdout)
+
+    assert first["fault"] == {"seq": 3, "request_id": "r3", "reason": "columns"}
+    assert (first["head"]["seq"], second["ok"]) == (2, True)
+    assert "record 3 (request r3) has columns that contradict its document" in result.stderr
+
+
+@pytest.mark.parametrize(
     ("statement", "said"),
     [
+        ("DELETE FROM facts WHERE seq = 3", "record 3 (request r3) has columns that contradict"),
+        ("DELETE FROM facts", "record 1 (request r1) has columns that contradict"),
+        ("INSERT INTO facts (seq, is_exact) VALUES (9, 1)", "there was a record 9, and it is not"),
+        ("DELETE FROM rows WHERE seq >= 5", "there was a record 5, and it is not there"),
         ("DELETE FROM rows WHERE seq = 3", "records before record 4 (request r4) are missing"),
         (
             "UPDATE rows SET seq = 9 WHERE seq = 3",
@@ -129,7 +157,8 @@ def test_a_head_that_was_noted(audit_log: Path) -> None:
     with closing(journal(audit_log)) as opened:
         opened.commit([ended("later")])
     assert run("audit", "verify", "--head", one["head"]["hash"]).exit_code == 0
-    changed(audit_log, "DELETE FROM rows WHERE seq >= 5")
+    for table in ("rows", "facts"):
+        changed(audit_log, f"DELETE FROM {table} WHERE seq >= 5")  # noqa: S608 - ours
 
     assert run("audit", "verify").exit_code == 0
     result = run("audit", "verify", "--head", one["head"]["hash"])

@@ -2,7 +2,7 @@
 
 The commands read the journals of `storage.data_dir`, whether a gateway runs or not, and with
 `storage.database_url` the records of all machines in PostgreSQL; they never change anything.
-Records come in the order in which their requests ended (`ledger/read/journals.py`), so
+Records come in the order in which their requests ended (`ledger/read/audit_log.py`), so
 to follow the log is to go on reading.
 
 Exit codes: 1 if something cannot be read, a request is unknown or a chain does not hold; 2 for
@@ -40,8 +40,8 @@ from ollama_gateway.cli.audit.verify import verify
 from ollama_gateway.cli.load_settings import load_for_stores
 from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import TablePrinter, print_json, say
+from ollama_gateway.ledger.read.audit_log import AuditLog, merged, start_at_newest
 from ollama_gateway.ledger.read.filtering import Filter
-from ollama_gateway.ledger.read.journals import Source, merged, start_at_newest
 from ollama_gateway.ledger.read.records import StoredRecord
 from ollama_gateway.settings.units import shown
 
@@ -115,18 +115,18 @@ def show(
                 say(line)
 
 
-def _records(audit_log: Source, wanted: Filter, limit: int | None) -> Iterator[StoredRecord]:
+def _records(audit_log: AuditLog, wanted: Filter, limit: int | None) -> Iterator[StoredRecord]:
     segments = audit_log.segments()
     if limit is not None:
-        start_at_newest(segments, wanted.time_range, limit, wanted.matches)
-    yield from filter(wanted.matches, merged(segments, wanted.time_range))
+        start_at_newest(segments, wanted, limit)
+    yield from merged(segments, wanted)
 
 
 def _following(
-    audit_log: Source, wanted: Filter, stopped: threading.Event
+    audit_log: AuditLog, wanted: Filter, stopped: threading.Event
 ) -> Iterator[StoredRecord]:
     while not stopped.wait(NAP):
-        yield from filter(wanted.matches, merged(audit_log.segments(), wanted.time_range))
+        yield from audit_log.records(wanted)
 
 
 def _print(

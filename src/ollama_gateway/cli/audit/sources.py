@@ -7,14 +7,13 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from types import FrameType
 
 import typer
 
 from ollama_gateway.cli.output import say
-from ollama_gateway.ledger.read.joined import AuditLog, TableSource
-from ollama_gateway.ledger.read.journals import Journals, Source
+from ollama_gateway.ledger.read.audit_log import AuditLog
 from ollama_gateway.ledger.read.reporting import ReportFault
 from ollama_gateway.ledger.read.stored import AuditTableReader
 from ollama_gateway.printable import printable
@@ -27,7 +26,7 @@ def error_printer(command: str) -> ReportFault:
 
 
 @contextmanager
-def opened(settings: Settings, command: str) -> Iterator[Source]:
+def opened(settings: Settings, command: str) -> Iterator[AuditLog]:
     """Open the audit log of these settings: the journals, and PostgreSQL if they name one.
 
     Parts that cannot be read are reported, and make exit code 1.
@@ -39,24 +38,20 @@ def opened(settings: Settings, command: str) -> Iterator[Source]:
         faults.append(fault)
         tell(fault)
 
-    with reading(settings, report) as source:
-        if not source.segments() and not faults:
+    with reading(settings, report) as audit_log:
+        if not audit_log.segments() and not faults:
             report_no_journals(settings, command)
-        yield source
+        yield audit_log
     if faults:
         raise typer.Exit(1)
 
 
 @contextmanager
-def reading(settings: Settings, report: ReportFault) -> Iterator[Source]:
+def reading(settings: Settings, report: ReportFault) -> Iterator[AuditLog]:
     """Open the audit log; `report` takes a line for each thing that cannot be read."""
-    with ExitStack() as stack:
-        journals = Journals(settings.storage.data_dir, report)
-        if records := audit_table_reader(settings):
-            stack.callback(records.close)
-            yield AuditLog(journals, TableSource(records, report))
-        else:
-            yield journals
+    table = audit_table_reader(settings)
+    with closing(table) if table else nullcontext():
+        yield AuditLog(settings.storage.data_dir, report, table)
 
 
 def audit_table_reader(settings: Settings) -> AuditTableReader | None:

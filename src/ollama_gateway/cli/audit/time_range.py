@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from ollama_gateway.ledger.read.journals import TimeRange
+from ollama_gateway.ledger.read.filtering import TimeRange
 from ollama_gateway.settings.units import seconds, shown
 
 SinceOption = Annotated[

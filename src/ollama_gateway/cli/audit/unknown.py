@@ -14,9 +14,8 @@ import attrs
 from ollama_gateway.cli.audit.sources import reading
 from ollama_gateway.cli.known_names import backend_names, key_names_and_ids, model_names
 from ollama_gateway.cli.output import exit_with
-from ollama_gateway.ledger.read.filtering import Filter
-from ollama_gateway.ledger.read.journals import TimeRange, merged
-from ollama_gateway.ledger.read.records import StoredRecord
+from ollama_gateway.ledger.read.audit_log import AuditLog
+from ollama_gateway.ledger.read.filtering import ALL, Filter
 from ollama_gateway.reasons import Reason, words_of
 from ollama_gateway.settings import Settings
 from ollama_gateway.settings.units import shown
@@ -54,17 +53,21 @@ def exit_if_unknown(settings: Settings, wanted: Filter, command: str) -> None:
         return
     faults: list[str] = []
     with reading(settings, faults.append) as audit_log:
-        for record in merged(audit_log.segments(), TimeRange()):
-            for name, one in list(doubtful.items()):
-                known[name].update(_names_in(record, name))
-                if one.matches(record):
-                    del doubtful[name]
+        for name, one in list(doubtful.items()):
+            known[name] |= (found := _names_in(audit_log, name))
+            if any(
+                one.is_of_model(value) if name == "model" else value == given[name]
+                for value in found
+            ):
+                del doubtful[name]
     if doubtful and not faults:  # a record that cannot be read might have the name
         exit_with(1, *(_line(command, name, given[name], known[name]) for name in doubtful))
 
 
-def _names_in(record: StoredRecord, name: str) -> Iterable[str]:
-    return filter(None, (record.document[field] for field in _FIELDS[name].in_records))
+def _names_in(audit_log: AuditLog, name: str) -> set[str]:
+    """Return the names in all records."""
+    sums = audit_log.sums(ALL, _FIELDS[name].in_records)
+    return {value for one in sums for value in one.values if value}
 
 
 def _line(command: str, name: str, value: str, known: set[str]) -> str:

@@ -16,10 +16,9 @@ from ollama_gateway.cli.output import count_of, print_json, print_table, say_ove
 from ollama_gateway.cli.table import Column, Row
 from ollama_gateway.ledger.chain import GENESIS, Checkpoint
 from ollama_gateway.ledger.journal import JournalError
-from ollama_gateway.ledger.read.chains import Chains
-from ollama_gateway.ledger.read.journals import paths_in
+from ollama_gateway.ledger.read.journal_reader import paths_in
 from ollama_gateway.ledger.read.reporting import ReportFault
-from ollama_gateway.ledger.read.verifying import ChainReport, Progress
+from ollama_gateway.ledger.read.verifying import ChainReport, Chains, Progress
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
 from ollama_gateway.storage.database import DatabaseError
@@ -129,6 +128,8 @@ _FAULTS: Final = {
     "altered": "record {} (request {}) was altered",
     "missing": "records before record {} (request {}) are missing",
     "reordered": "record {} (request {}) is not where it was",
+    "columns": "record {} (request {}) has columns that contradict its document",
+    "stray": "columns say that there was a record {}, and it is not there",
 }
 
 

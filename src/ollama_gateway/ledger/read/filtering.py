@@ -1,18 +1,58 @@
-"""The filter of the commands that list and sum up records."""
+"""The filter of the commands that list and sum up records.
+
+A filter is applied twice. The stores select by their columns (`conditions`), which may let more
+through than is wanted: a model has many spellings, and a column cannot hold every value. Then the
+document decides (`matches`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 
 import attrs
 
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.ledger.document import Document
-from ollama_gateway.ledger.read.journals import TimeRange
 from ollama_gateway.ledger.read.records import StoredRecord
 from ollama_gateway.ledger.record import RECORD_FIELDS
 from ollama_gateway.wire.names import ModelName
+
+Operator = Literal["=", ">=", "<", "contains"]
+
+
+@attrs.frozen
+class Condition:
+    """A condition on a record's columns."""
+
+    columns: tuple[str, ...]
+    """Any of them may fulfil it."""
+    operator: Operator
+    """`contains` looks for a text in lower case, whatever the column's case."""
+    value: str | datetime
+
+
+@attrs.frozen
+class TimeRange:
+    """Requests that began at one moment or later, and before another."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def contains(self, moment: datetime) -> bool:
+        """Return whether a moment is in this range."""
+        return (self.since is None or moment >= self.since) and (
+            self.until is None or moment < self.until
+        )
+
+    def conditions(self) -> Iterator[Condition]:
+        """Yield what the columns must fulfil."""
+        if self.since is not None:
+            yield Condition(("started_at",), ">=", self.since.astimezone(UTC))
+        if self.until is not None:
+            yield Condition(("started_at",), "<", self.until.astimezone(UTC))
 
 
 @attrs.frozen
@@ -36,20 +76,34 @@ class Filter:
         return (
             self.time_range.contains(record.began)
             and self._is_of_key(document)
-            and self._is_of_model(document)
+            and self.is_of_model(document["model"])
             and all(getattr(self, name) in {None, document[name]} for name in _EXACT)
         )
+
+    def is_of_model(self, model: str | None) -> bool:
+        """Return whether a record's model is the one wanted."""
+        return self.model is None or _key_of(self.model) == _key_of(model or "")
+
+    def conditions(self) -> Iterator[Condition]:
+        """Yield what the columns of every record that matches fulfil."""
+        yield from self.time_range.conditions()
+        if self.key is not None:
+            yield Condition(("key_id", "key_name"), "=", self.key)
+        if self.model is not None:
+            yield Condition(("model",), "contains", _part_of(self.model))
+        for name in _EXACT:
+            if (value := getattr(self, name)) is not None:
+                yield Condition((name,), "=", value)
 
     def _is_of_key(self, document: Document) -> bool:
         return self.key is None or self.key in {document["key_id"], document["key_name"]}
 
-    def _is_of_model(self, document: Document) -> bool:
-        return self.model is None or _key_of(self.model) == _key_of(document["model"] or "")
 
-
-_EXACT: Final = {field.name for field in attrs.fields(Filter)} & {
-    field.name for field in RECORD_FIELDS if field.name != "model"
-}
+ALL: Final = Filter()
+_EXACT: Final = sorted(
+    {field.name for field in attrs.fields(Filter)}
+    & {field.name for field in RECORD_FIELDS if field.name != "model"}
+)
 """Fields that must have exactly the value given."""
 
 
@@ -59,3 +113,11 @@ def _key_of(model: str) -> str:
         return ModelName.parse(model).key
     except BadRequest:
         return model
+
+
+def _part_of(model: str) -> str:
+    """Return a part that all spellings of a model have, in lower case."""
+    try:
+        return ModelName.parse(model).model.lower()
+    except BadRequest:
+        return model.lower() if model.isascii() else ""

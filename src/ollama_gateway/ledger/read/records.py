@@ -10,10 +10,9 @@ import attrs
 
 from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.fields import JsonTypes
+from ollama_gateway.ledger.read.page import MAX_INT64
 from ollama_gateway.ledger.record import ATTEMPT_FIELDS, RECORD_FIELDS
 
-MAX_INT64: Final = 2**63 - 1
-"""The largest number that is accepted."""
 _TYPES: Final = {field.name: field.form.json for field in RECORD_FIELDS}
 _TYPES_OF_ATTEMPT: Final = {field.name: field.form.json for field in ATTEMPT_FIELDS}
 

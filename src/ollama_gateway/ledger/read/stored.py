@@ -8,18 +8,27 @@ between two. Everything here blocks and raises DatabaseError.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Final
 
 import attrs
 
 from ollama_gateway.ledger.chain import Checkpoint, Link
-from ollama_gateway.ledger.postgres import COLUMNS
-from ollama_gateway.ledger.read.journals import RawRecord, TimeRange
-from ollama_gateway.ledger.read.records import MAX_INT64, as_text
+from ollama_gateway.ledger.facts import SUMMED
+from ollama_gateway.ledger.postgres import COLUMNS, values_of
+from ollama_gateway.ledger.read.filtering import Condition, Filter
+from ollama_gateway.ledger.read.grouping import DAY, SUMS, GroupSum, group_from
+from ollama_gateway.ledger.read.page import MAX_INT64, Page, RawRecord
+from ollama_gateway.ledger.read.records import as_text
 from ollama_gateway.storage.database import Timeouts
 
 TIMEOUTS: Final = Timeouts(statement=30, lock=5, idle=30)
 """For a person who waits for the answer; the table may be large."""
+TURN: Final = 100_000
+"""Records summed in one statement."""
 
 # One look into the index for each journal; DISTINCT would read the whole index.
 _JOURNALS: Final = """WITH RECURSIVE known AS (
@@ -28,36 +37,62 @@ _JOURNALS: Final = """WITH RECURSIVE known AS (
             WHERE later.journal > known.journal ORDER BY journal LIMIT 1)
         FROM known WHERE known.journal IS NOT NULL
     ) SELECT journal FROM known WHERE journal IS NOT NULL"""
-_LAST: Final = """SELECT seq FROM gateway_audit WHERE journal = %s ORDER BY seq DESC LIMIT 1"""
-_ROWS: Final = "SELECT seq, document FROM gateway_audit WHERE journal = %s"
-_FIND: Final = """SELECT journal, seq, document FROM gateway_audit WHERE request_id = %s
+_LAST: Final = """SELECT seq FROM gateway_audit WHERE journal = %(journal)s
+    ORDER BY seq DESC LIMIT 1"""
+# An edited table may have two records with one seq; no page ends between them.
+_LIMIT: Final = "FETCH FIRST %(size)s ROWS WITH TIES"
+_NEWS: Final = f"""SELECT known.journal, newest.seq, more.seq, more.document
+    FROM ({_JOURNALS}) AS known
+    LEFT JOIN unnest(%(journals)s::text[], %(afters)s::bigint[]) AS reached (journal, seq)
+        ON reached.journal = known.journal
+    CROSS JOIN LATERAL (SELECT seq FROM gateway_audit AS own WHERE own.journal = known.journal
+        ORDER BY seq DESC LIMIT 1) AS newest
+    LEFT JOIN LATERAL (SELECT seq, document FROM gateway_audit AS own
+        WHERE own.journal = known.journal AND own.seq > coalesce(reached.seq, 0)
+        ORDER BY seq {_LIMIT}) AS more ON TRUE
+    ORDER BY known.journal, more.seq"""  # noqa: S608 - our names
+_ROWS: Final = "SELECT seq, document FROM gateway_audit WHERE journal = %(journal)s"
+_FIND: Final = """SELECT journal, seq, document FROM gateway_audit WHERE request_id = %(id)s
     ORDER BY started_at LIMIT 1"""
 _CHECKPOINTS: Final = "SELECT journal, seq, hash FROM gateway_audit_anchors"
-_COUNT: Final = """SELECT count(*) FROM gateway_audit
-    WHERE journal = %s AND seq > %s AND seq <= %s"""
-_HAS_HASH: Final = """SELECT FROM gateway_audit WHERE journal = %s AND hash = %s
-    UNION ALL SELECT FROM gateway_audit_anchors WHERE journal = %s AND hash = %s LIMIT 1"""
+_RANGE: Final = "journal = %(journal)s AND seq > %(after)s AND seq <= %(upto)s"
+_COUNT: Final = f"SELECT count(*) FROM gateway_audit WHERE {_RANGE}"  # noqa: S608 - our names
+_END: Final = f"""SELECT seq FROM gateway_audit WHERE {_RANGE}
+    ORDER BY seq OFFSET %(turn)s LIMIT 1"""  # noqa: S608 - our names
+_HAS_HASH: Final = """SELECT FROM gateway_audit WHERE journal = %(journal)s AND hash = %(hash)s
+    UNION ALL SELECT FROM gateway_audit_anchors
+    WHERE journal = %(journal)s AND hash = %(hash)s LIMIT 1"""
 # This prints every moment that PostgreSQL has; some are beyond Python's range.
-_BEGAN: Final = """to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US')"""
-_TABLE_COLUMNS: Final = ", ".join(_BEGAN if name == "started_at" else name for name in COLUMNS)
-# An edited table may have two records with one seq; no page ends between them.
-_LIMIT: Final = "FETCH FIRST %s ROWS WITH TIES"
+_BEGAN: Final = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US')"""
+_TABLE_COLUMNS: Final = ", ".join(
+    _BEGAN.format(name) if name == "started_at" else name for name in COLUMNS
+)
 _LINKS: Final = f"""SELECT {_TABLE_COLUMNS} FROM gateway_audit
-    WHERE journal = %s AND seq > %s AND seq <= %s ORDER BY seq {_LIMIT}"""  # noqa: S608 - our names
+    WHERE {_RANGE} ORDER BY seq {_LIMIT}"""  # noqa: S608 - our names
+# Its columns cannot hold what these documents may say: NUL, halves of characters, huge numbers.
+_IS_ODD: Final = " OR ".join(
+    [
+        r"strpos(document, '\u0000') > 0",
+        r"strpos(document, '\ud') > 0",
+        *(
+            f"""({name} IS NULL AND strpos(document, '"{name}":null') = 0
+                AND strpos(document, '"{name}"') > 0)"""
+            for name in SUMMED
+        ),
+    ]
+)
 
 
 @attrs.frozen
-class TableRecord:
-    """A record as it stands in PostgreSQL."""
+class JournalNews:
+    """A journal's records that arrived in PostgreSQL after a seq."""
 
-    link: Link
-    columns: tuple[Any, ...]
-    """All its values, in the order of `COLUMNS`; the moment as a text."""
-
-    @property
-    def seq(self) -> int:
-        """Its number in its journal."""
-        return self.link.seq
+    last: int
+    """The seq of the last one that was there."""
+    after: int
+    """The seq after which these were read."""
+    records: list[RawRecord]
+    """The first of them."""
 
 
 class AuditTableReader:
@@ -82,25 +117,65 @@ class AuditTableReader:
 
     def last(self, journal: str) -> int:
         """Return the seq of a journal's last record; 0 for none."""
-        return next((seq for (seq,) in self._ask(_LAST, journal)), 0)
+        return next((seq for (seq,) in self._ask(_LAST, journal=journal)), 0)
+
+    def news(self, reached: Mapping[str, int], size: int) -> dict[str, JournalNews]:
+        """Return the first records of all journals after those that were reached, by one query.
+
+        Args:
+            reached: the seq up to which each known journal was read.
+            size: records of each journal.
+
+        """
+        values = {"journals": [*reached], "afters": [*reached.values()], "size": size}
+        found: dict[str, JournalNews] = {}
+        for journal, last, seq, document in self._ask(_NEWS, **values):
+            news = found.setdefault(journal, JournalNews(last, reached.get(journal, 0), []))
+            if seq is not None:
+                news.records.append((seq, document.encode()))
+        return found
 
     def page(
-        self, journal: str, after: int, upto: int, time_range: TimeRange, size: int
-    ) -> list[RawRecord]:
-        """Return the records after one seq and up to another, in order."""
-        return self._page(
-            "AND seq > %s AND seq <= %s", (journal, after, upto), time_range, "", size
-        )
+        self, journal: str, after: int, upto: int, wanted: Filter, size: int
+    ) -> Page[RawRecord]:
+        """Return some of the records after one seq and up to another that may be wanted."""
+        where, values = _conditions(wanted)
+        values |= {"journal": journal, "after": after, "upto": upto, "size": size}
+        select = f"{_ROWS} AND seq > %(after)s AND seq <= %(upto)s AND {where}"
+        found = self._documents(f"{select} ORDER BY seq {_LIMIT}", values)
+        return Page(found, found[-1][0] if len(found) >= size else upto)
 
-    def page_before(
-        self, journal: str, before: int, time_range: TimeRange, size: int
-    ) -> list[RawRecord]:
-        """Return the records before a seq, newest first."""
-        return self._page("AND seq < %s", (journal, before), time_range, "DESC", size)
+    def page_before(self, journal: str, before: int, wanted: Filter, size: int) -> list[RawRecord]:
+        """Return some of the records before a seq that may be wanted, newest first."""
+        where, values = _conditions(wanted)
+        values |= {"journal": journal, "before": before, "size": size}
+        select = f"{_ROWS} AND seq < %(before)s AND {where} ORDER BY seq DESC {_LIMIT}"
+        return self._documents(select, values)
+
+    def sums(
+        self, journal: str, after: int, upto: int, wanted: Filter, dimensions: Sequence[str]
+    ) -> Page[GroupSum | RawRecord]:
+        """Return sums of records after one seq, and those that only documents can give.
+
+        The arguments are those of `JournalReader.sums`.
+        """
+        where, values = _conditions(wanted)
+        values |= {"journal": journal, "after": after, "upto": upto}
+        ends = self._ask(_END, **values, turn=TURN - 1)
+        upto = values["upto"] = ends[0][0] if ends else upto
+        names = ", ".join(map(_expression, dimensions))
+        counts = ", ".join(SUMS.values())
+        groups = ", ".join(str(place) for place in range(1, len(dimensions) + 1))
+        source = f"FROM gateway_audit WHERE {_RANGE} AND {where}"
+        sums = f"""SELECT {names}, count(*), {counts}, {_BEGAN.format("max(started_at)")}
+            {source} AND NOT ({_IS_ODD}) GROUP BY {groups}"""
+        odd = f"SELECT seq, document {source} AND ({_IS_ODD}) ORDER BY seq"
+        found = [group_from(_numbers(row), dimensions) for row in self._ask(sums, **values)]
+        return Page([*found, *self._documents(odd, values)], upto)
 
     def find(self, request_id: str) -> tuple[str, int, bytes] | None:
         """Return a request's record: its journal, its seq, its text."""
-        for journal, seq, document in self._ask(_FIND, as_text(request_id)):
+        for journal, seq, document in self._ask(_FIND, id=as_text(request_id)):
             return journal, seq, document.encode()
         return None
 
@@ -108,36 +183,73 @@ class AuditTableReader:
         """Return the checkpoints of the journals that retention has shortened, by identity."""
         return {name: Checkpoint(seq, digest) for name, seq, digest in self._ask(_CHECKPOINTS)}
 
-    def table_records(self, journal: str, after: int, upto: int, size: int) -> list[TableRecord]:
-        """Return a chain's records after one seq and up to another, in order."""
-        found = self._ask(_LINKS, journal, after, upto, size)
-        return [
-            TableRecord(Link(record[3], record[0], record[5], record[4]), record)
-            for record in found
-        ]
+    def links(self, journal: str, after: int, upto: int, size: int) -> Page[Link]:
+        """Return some of the records after one seq, and whether their columns agree with them."""
+        values = {"journal": journal, "after": after, "upto": upto, "size": size}
+        found = [_link(row) for row in self._ask(_LINKS, **values)]
+        return Page(found, found[-1].seq if len(found) >= size else upto)
 
     def count(self, journal: str, after: int, upto: int = MAX_INT64) -> int:
         """Return how many records there are after one seq and up to another."""
-        return int(self._ask(_COUNT, journal, after, upto)[0][0])
+        return int(self._ask(_COUNT, journal=journal, after=after, upto=upto)[0][0])
 
     def has(self, journal: str, digest: bytes) -> bool:
         """Return whether a record or checkpoint of a journal has a hash; False for an empty one."""
-        return bool(digest) and bool(self._ask(_HAS_HASH, *(journal, digest) * 2))
+        return bool(digest) and bool(self._ask(_HAS_HASH, journal=journal, hash=digest))
 
     def close(self) -> None:
         """End the connection."""
         self._database.close()
 
-    def _page(
-        self, where: str, values: tuple[Any, ...], time_range: TimeRange, order: str, size: int
-    ) -> list[RawRecord]:
-        if time_range.since is not None:
-            where, values = f"{where} AND started_at >= %s", (*values, time_range.since)
-        if time_range.until is not None:
-            where, values = f"{where} AND started_at < %s", (*values, time_range.until)
-        found = self._ask(f"{_ROWS} {where} ORDER BY seq {order} {_LIMIT}", *values, size)
-        return [(seq, document.encode()) for seq, document in found]
+    def _documents(self, question: str, values: dict[str, Any]) -> list[RawRecord]:
+        return [(seq, document.encode()) for seq, document in self._ask(question, **values)]
 
-    def _ask(self, question: str, *values: Any) -> list[tuple[Any, ...]]:
+    def _ask(self, question: str, **values: Any) -> list[tuple[Any, ...]]:
         with self._database.transaction() as cursor:
             return cursor.execute(question.encode(), values).fetchall()
+
+
+def _conditions(wanted: Filter) -> tuple[str, dict[str, Any]]:
+    conditions = list(wanted.conditions())
+    values = {f"v{number}": _value(one) for number, one in enumerate(conditions)}
+    where = " AND ".join(
+        _condition(one, name) for one, name in zip(conditions, values, strict=True)
+    )
+    return f"({where or 'TRUE'})", values
+
+
+def _condition(one: Condition, name: str) -> str:
+    form = (
+        "strpos(lower({}), %({})s) > 0"
+        if one.operator == "contains"
+        else f"{{}} {one.operator} %({{}})s"
+    )
+    return f"({' OR '.join(form.format(column, name) for column in one.columns)})"
+
+
+def _value(one: Condition) -> str | datetime:
+    return one.value if isinstance(one.value, datetime) else as_text(one.value)
+
+
+def _expression(dimension: str) -> str:
+    began = "to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
+    return began if dimension == DAY else dimension
+
+
+def _numbers(row: tuple[Any, ...]) -> list[Any]:
+    """Return the same row; a sum of bigint is numeric."""
+    return [int(value) if isinstance(value, Decimal) else value for value in row]
+
+
+def _link(row: tuple[Any, ...]) -> Link:
+    record = Link(row[3], row[0], row[5], row[4])
+    _, began, *rest = row
+    _, moment, *meant = values_of(row[2], record)
+    return attrs.evolve(record, is_true_to_columns=rest == meant and began == _shown(moment))
+
+
+def _shown(moment: datetime) -> str:
+    """Return the moment as `_BEGAN` does."""
+    with suppress(OverflowError):
+        moment = moment.astimezone(UTC)
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds")

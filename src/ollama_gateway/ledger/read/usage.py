@@ -1,7 +1,7 @@
 """Sums of requests and tokens by key, end user, model, backend, day or outcome.
 
-Plain functions over documents (`records.py`), wherever they come from. The tokens of a request
-belong to the day (UTC) on which it began, as in budgets.
+Plain functions over sums (`grouping.py`), wherever they come from. The tokens of a request belong
+to the day (UTC) on which it began, as in budgets.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final, Literal, get_args
 
 import attrs
 
-from ollama_gateway.ledger.document import Document
+from ollama_gateway.ledger.read.grouping import DAY, GroupSum
 from ollama_gateway.ledger.record import FAILED
 
 By = Literal["key", "end-user", "model", "backend", "day", "outcome"]
@@ -56,34 +56,39 @@ class UsageSums:
         """Tokens of prompts and answers."""
         return self.prompt_tokens + self.completion_tokens
 
-    def add(self, document: Document) -> None:
-        """Count one more request."""
-        prompt, completion = document["prompt_tokens"] or 0, document["completion_tokens"] or 0
-        self.requests += 1
-        self.refused += document["outcome"] == "refused"
-        self.failed += document["outcome"] in FAILED
+    def add(self, group: GroupSum) -> None:
+        """Count more requests, which have one outcome and one source of tokens."""
+        *_, outcome, source = group.values
+        prompt, completion, cached, cached_of = group.counts
+        self.requests += group.requests
+        self.refused += group.requests * (outcome == "refused")
+        self.failed += group.requests * (outcome in FAILED)
         self.prompt_tokens += prompt
         self.completion_tokens += completion
-        source = document["tokens_source"]
         self.counted_tokens += prompt * (source in PROMPT_COUNTED)
         self.counted_tokens += completion * (source in COMPLETION_COUNTED)
-        cached = document["cached_tokens"]
-        if cached is not None:
-            self.cached_tokens += min(cached, prompt)
-            self.cached_of_tokens += prompt
+        self.cached_tokens += cached
+        self.cached_of_tokens += cached_of
 
 
 COUNTS: Final = tuple(field.name for field in attrs.fields(UsageSums) if field.default == 0)
 
 
-def usage(documents: Iterable[Document], by: By) -> list[UsageSums]:
+def dimensions_of(by: By) -> tuple[str, ...]:
+    """Return the dimensions by which records must be summed for `usage`."""
+    return (*_NAMES.get(by, (by.replace("-", "_"),)), "outcome", "tokens_source")
+
+
+def usage(sums: Iterable[GroupSum], by: By) -> list[UsageSums]:
     """Return the sums of each group: days in order, others by their tokens, the most first."""
     groups: dict[str | None, UsageSums] = {}
-    for document in documents:
-        name, label = _group(document, by)
+    latest: dict[str | None, str] = {}
+    for one in sums:
+        name, label = one.values[0], one.values[-3]
         group = groups.setdefault(name, UsageSums(name, label))
-        group.label = label
-        group.add(document)
+        if one.latest >= latest.get(name, ""):
+            latest[name], group.label = one.latest, label
+        group.add(one)
     if by == "day":
         return sorted(groups.values(), key=lambda group: group.name or "")
     return sorted(groups.values(), key=lambda g: (-g.total_tokens, -g.requests, g.name or ""))
@@ -98,11 +103,5 @@ def total(groups: Iterable[UsageSums]) -> UsageSums:
     return whole
 
 
-def _group(document: Document, by: By) -> tuple[str | None, str | None]:
-    if by == "key":
-        return document["key_id"], document["key_name"]
-    if by == "day":
-        day = document["started_at"][:10]
-        return day, day
-    name = document[by.replace("-", "_")]
-    return name, name
+_NAMES: Final[dict[str, tuple[str, ...]]] = {"key": ("key_id", "key_name"), "day": (DAY,)}
+"""What a group goes by first, and what it is called by last."""

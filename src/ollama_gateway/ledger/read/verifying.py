@@ -1,26 +1,33 @@
-"""Verifies the journals of this machine: follows each chain from its checkpoint to its head."""
+"""Verifies the audit log: follows each chain from PostgreSQL into the journal on this machine.
+
+A chain is followed from the journal's checkpoint, or with PostgreSQL from the one that retention
+has left there, through the records there, into the journal, if that is on this machine. Records
+before the checkpoint cannot be verified. Records move on while this reads; `segment.py` says why
+none is missed.
+
+The columns beside a document must agree with it: the chain covers the document, and queries filter
+and sum by the columns.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
 from ollama_gateway.ledger.chain import ChainFault, Checkpoint, Link, verify
-from ollama_gateway.ledger.journal import JournalError, checkpoint_of, reading
-from ollama_gateway.ledger.read.journals import is_unmade
-from ollama_gateway.ledger.read.records import MAX_INT64
+from ollama_gateway.ledger.journal import JournalError
+from ollama_gateway.ledger.read.journal_reader import JournalReader, JournalState
+from ollama_gateway.ledger.read.page import MAX_INT64, Page
+from ollama_gateway.ledger.read.segment import walked
+from ollama_gateway.ledger.read.stored import AuditTableReader
 
+PAGE: Final = 2000
 STRIDE: Final = 20_000
 """Records between two reports of progress."""
-
-# As bytes: an edited file can hold anything, and that is to be named, not to end the search.
-_LINKS: Final = """SELECT seq, CAST(request_id AS BLOB), CAST(document AS BLOB), CAST(hash AS BLOB)
-    FROM rows WHERE seq > ? ORDER BY seq LIMIT ?"""
-_ALL: Final = (-MAX_INT64, -1)
-_IDENTITY: Final = "SELECT CAST(identity AS BLOB) FROM chain"
 
 Progress = Callable[[int], None]
 
@@ -60,117 +67,116 @@ class ChainReport:
 
 
 @attrs.frozen
-class JournalState:
-    """The contents of a journal at one moment."""
-
-    checkpoint: Checkpoint = attrs.field(factory=Checkpoint)
-    records: int = 0
-    first: Link | None = None
-    """Its first record."""
-    has_expected_head: bool = False
-    """Whether the record with the expected hash is there, or is the checkpoint."""
-
-
-def check(
-    path: Path, key: bytes, expected_head: bytes = b"", progress: Progress = lambda _: None
-) -> ChainReport:
-    """Follow the chain of a journal, in constant memory; a million records take some ten seconds.
+class Chains:
+    """The chains that can be followed from here.
 
     Args:
-        path: of the journal.
-        key: of the chain; empty for none.
+        paths: of the journals on this machine.
+        key: of the chains; empty for none.
         expected_head: the hash of a record, noted elsewhere; empty for none.
-        progress: called from time to time with the number of records followed.
+        progress: returns the callback that is called from time to time with the number of records
+            followed, for the name of a chain.
 
     """
-    try:
-        return _check(path, key, expected_head, progress)
-    except JournalError as error:
-        return ChainReport(path.name, error=str(error))
+
+    paths: Sequence[Path]
+    key: bytes = attrs.field(repr=False)
+    expected_head: bytes = b""
+    progress: Callable[[str], Progress] = lambda _: lambda _: None
+
+    def local(self) -> list[ChainReport]:
+        """Follow the journals alone; a million records take some twenty seconds."""
+        return [self._report(JournalReader(path), "", None) for path in self.paths]
+
+    def joined(self, table: AuditTableReader) -> list[ChainReport]:
+        """Follow the journals, and every chain in PostgreSQL. Raises DatabaseError."""
+        reports = [self._report(JournalReader(path), "", table) for path in self.paths]
+        known = {report.identity for report in reports}
+        others = sorted({*table.journals(), *table.checkpoints()} - known)
+        return [*reports, *(self._report(None, name, table) for name in others)]
+
+    def _report(
+        self, local: JournalReader | None, identity: str, table: AuditTableReader | None
+    ) -> ChainReport:
+        """Follow one chain, again if retention has dropped records meanwhile."""
+
+        def start() -> Checkpoint | None:
+            if table:
+                return table.checkpoints().get(identity)
+            return local.checkpoint()[0] if local else None
+
+        try:
+            identity = local.checkpoint()[1] if local else identity
+            while True:
+                known = start()
+                report = self._followed(local, identity, table, known)
+                if report.is_ok or start() == known:
+                    return report
+        except JournalError as error:
+            assert local is not None  # noqa: S101 - only a file raises it
+            return ChainReport(local.path.name, identity, error=str(error))
+
+    def _followed(
+        self,
+        local: JournalReader | None,
+        identity: str,
+        table: AuditTableReader | None,
+        start: Checkpoint | None,
+    ) -> ChainReport:
+        end = table.last(identity) if table and identity else 0
+        if start is None:
+            start = local.checkpoint()[0] if local and not end else Checkpoint()
+        # An edited file or table may have records before the first.
+        first = start.seq if table and start.seq else -MAX_INT64
+        links = _local if table else _alone
+        pages = walked(first, end, partial(links, local), partial(_stored, table, identity))
+        name = local.path.name if local else identity
+        head, fault = verify(start, self._counted(name, pages), self.key)
+        state = local.state(self.expected_head) if local else JournalState()
+        upto = state.checkpoint.seq if local else MAX_INT64
+        return ChainReport(
+            name,
+            identity,
+            state.records + (table.count(identity, start.seq, upto) if table else 0),
+            start,
+            head,
+            start.seq,
+            fault or _before_checkpoint(state) or _stray(state),
+            has_expected_head=state.has_expected_head
+            or bool(table and table.has(identity, self.expected_head)),
+        )
+
+    def _counted(self, name: str, pages: Iterator[Page[Link]]) -> Iterator[Link]:
+        """Yield the links of pages, and report progress."""
+        report, number = self.progress(name), 0
+        for page in pages:
+            for record in page.items:
+                number += 1
+                if number % STRIDE == 0:
+                    report(number)
+                yield record
 
 
-def _check(path: Path, key: bytes, expected_head: bytes, progress: Progress) -> ChainReport:
-    with reading(path) as connection:
-        if is_unmade(connection):
-            return ChainReport(path.name)
-        checkpoint = _checkpoint_of(connection, path)
-        head, fault = verify(checkpoint, with_progress(_links(connection, *_ALL), progress), key)
-        [(records,)] = connection.execute("SELECT count(*) FROM rows")
-        is_there = _has(connection, checkpoint, expected_head)
-        identity = _identity_of(connection)
-    return ChainReport(
-        path.name,
-        identity,
-        records,
-        checkpoint,
-        head,
-        checkpoint.seq,
-        fault,
-        has_expected_head=is_there,
-    )
+def _local(local: JournalReader | None, after: int) -> Page[Link]:
+    return local.links(after, PAGE) if local else Page()
 
 
-def identity_of(path: Path) -> str:
-    """Return a journal's identity; "" if it is just being made. Raises JournalError."""
-    with reading(path) as connection:
-        return "" if is_unmade(connection) else _identity_of(connection)
+def _alone(local: JournalReader | None, after: int) -> Page[Link]:
+    """Return the same of a journal without PostgreSQL: also records before its checkpoint."""
+    return attrs.evolve(_local(local, after), checkpoint=after)
 
 
-def state_of(path: Path, expected_head: bytes = b"") -> JournalState:
-    """Return the state of a journal. Raises JournalError."""
-    with reading(path) as connection:
-        checkpoint = _checkpoint_of(connection, path)
-        [(records,)] = connection.execute("SELECT count(*) FROM rows")
-        first = next(_links(connection, -MAX_INT64, 1), None)
-        return JournalState(checkpoint, records, first, _has(connection, checkpoint, expected_head))
+def _stored(table: AuditTableReader | None, identity: str, after: int, upto: int) -> Page[Link]:
+    return table.links(identity, after, upto, PAGE) if table else Page(upto=upto)
 
 
-def links_after(path: Path, after: int, size: int) -> tuple[Checkpoint, list[Link]]:
-    """Return a journal's checkpoint and some records, read together. Raises JournalError."""
-    with reading(path) as connection:
-        return _checkpoint_of(connection, path), list(_links(connection, after, size))
+def _before_checkpoint(state: JournalState) -> ChainFault | None:
+    """Return the fault of a record at or before the checkpoint, where none can be any more."""
+    if state.first is None or state.first.seq > state.checkpoint.seq:
+        return None
+    return ChainFault(state.first.seq, state.first.request_id, "reordered")
 
 
-def with_progress(links: Iterable[Link], progress: Progress) -> Iterator[Link]:
-    """Yield the same links, and report progress."""
-    for number, record in enumerate(links, 1):
-        if number % STRIDE == 0:
-            progress(number)
-        yield record
-
-
-def _has(connection: Any, checkpoint: Checkpoint, expected_head: bytes) -> bool:
-    if not expected_head or expected_head == checkpoint.hash:
-        return bool(expected_head)
-    found = connection.execute("SELECT 1 FROM rows WHERE hash = ?", (expected_head,)).fetchone()
-    return found is not None
-
-
-def _identity_of(connection: Any) -> str:
-    [(name,)] = connection.execute(_IDENTITY)
-    return str(name or b"", errors="replace")
-
-
-def _checkpoint_of(connection: Any, path: Path) -> Checkpoint:
-    checkpoint = checkpoint_of(connection)
-    if not _is_checkpoint(checkpoint.seq, checkpoint.hash):
-        raise JournalError(f"{path}: the checkpoint is not as this program writes it")
-    return checkpoint
-
-
-def _is_checkpoint(seq: object, digest: object) -> bool:
-    """Return whether the values have the right types, since SQLite stores any."""
-    return isinstance(seq, int) and isinstance(digest, bytes)
-
-
-def _links(connection: Any, after: int, size: int) -> Iterator[Link]:
-    for seq, request_id, document, digest in connection.execute(_LINKS, (after, size)):
-        yield Link(seq, request_id.decode(errors="replace"), _text(document), digest)
-
-
-def _text(document: bytes) -> str:
-    """Return a record's text; "" if it is not UTF-8, so that its hash cannot hold."""
-    try:
-        return document.decode()
-    except UnicodeDecodeError:
-        return ""
+def _stray(state: JournalState) -> ChainFault | None:
+    """Return the fault of facts without a record."""
+    return None if state.stray is None else ChainFault(state.stray, "", "stray")

@@ -6,18 +6,19 @@ import random
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 import psycopg
 import pytest
 
 from ollama_gateway.ledger.postgres import AuditTable
-from ollama_gateway.ledger.read import joined
-from ollama_gateway.ledger.read import journals as reading
-from ollama_gateway.ledger.read.joined import AuditLog, JournalCursor, TableSource, walked
-from ollama_gateway.ledger.read.journals import Journals, TimeRange, merged, start_at_newest
+from ollama_gateway.ledger.read import segment
+from ollama_gateway.ledger.read.audit_log import AuditLog, merged, start_at_newest
+from ollama_gateway.ledger.read.filtering import Filter, TimeRange
+from ollama_gateway.ledger.read.page import Page
+from ollama_gateway.ledger.read.segment import walked
 from ollama_gateway.ledger.read.stored import AuditTableReader
 from tests.ledger.audit_logs import ALL, began, ended, move, moved, still_open, written
 from tests.ledger.records import BEGAN, journal
@@ -36,19 +37,18 @@ def records(database_url: str) -> Iterator[AuditTableReader]:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make pages of a few records."""
-    monkeypatch.setattr(joined, "FIRST", 1)
-    monkeypatch.setattr(joined, "PAGE", 3)
-    monkeypatch.setattr(reading, "PAGE", 3)
+    monkeypatch.setattr(segment, "FIRST", 1)
+    monkeypatch.setattr(segment, "PAGE", 3)
 
 
 def audit_log(directory: Path, records: AuditTableReader) -> AuditLog:
     """Open the whole audit log; any fault fails the test."""
-    return AuditLog(Journals(directory, pytest.fail), TableSource(records, pytest.fail))
+    return AuditLog(directory, pytest.fail, records)
 
 
 def ids(source: AuditLog, time_range: TimeRange = ALL) -> list[str]:
     """Return the ids of the unread records, in order."""
-    return [record.request_id for record in merged(source.segments(), time_range)]
+    return [record.request_id for record in source.records(Filter(time_range))]
 
 
 def machines(directory: Path, url: str) -> list[str]:
@@ -87,8 +87,11 @@ def test_a_time_range_and_the_newest(
         assert ids(audit_log(tmp_path / "here", records), time_range) == wanted
         for count in (0, 1, 9, 99):
             source = audit_log(tmp_path / "here", records)
-            start_at_newest(source.segments(), time_range, count, lambda _: True)
-            assert ids(source, time_range) == wanted[len(wanted) - count :][: count or 0]
+            segments = source.segments()
+            start_at_newest(segments, Filter(time_range), count)
+            assert [one.request_id for one in merged(segments, Filter(time_range))] == wanted[
+                len(wanted) - count :
+            ][: count or 0]
 
 
 @pytest.mark.usefixtures("small")
@@ -109,7 +112,7 @@ def test_records_that_move_between_any_two_pages(
     with closing(journal(path)) as owned, closing(AuditTable(database_url)) as table:
         commit(40)
         while len(seen) < 60:
-            for record in merged(source.segments(), TimeRange()):
+            for record in source.records(Filter()):
                 seen.append(record.request_id)
                 if chance.random() < 0.3:
                     move(owned, table, chance.randint(1, 9))
@@ -172,6 +175,34 @@ def test_a_new_machine_is_followed(
     assert ids(source) == [f"r{n:02}" for n in range(28) if n % 3 == 0 or (n % 3 == 1 and n < 11)]
 
 
+class CountedTable(AuditTableReader):
+    """Counts its questions."""
+
+    asked = 0
+
+    def _ask(self, question: str, **values: Any) -> list[tuple[Any, ...]]:
+        self.asked += 1
+        return super()._ask(question, **values)
+
+
+def test_following_asks_postgresql_once_a_look(tmp_path: Path, database_url: str) -> None:
+    """However many journals there are, and whether they have new records or not."""
+    machines(tmp_path, database_url)
+    with closing(CountedTable(database_url)) as table:
+        source = audit_log(tmp_path / "here", table)
+        assert len(ids(source)) == 30
+        for number in range(3):
+            table.asked = 0
+            assert ids(source) == []
+            assert table.asked == 1
+
+            written(tmp_path / "other", [ended(f"new{number}", 99 + number)])
+            moved(tmp_path / "other" / "journal-0.db", database_url)
+            table.asked = 0
+            assert ids(source) == [f"new{number}"]
+            assert table.asked == 1
+
+
 def test_a_damaged_record_is_reported(
     tmp_path: Path, database_url: str, records: AuditTableReader
 ) -> None:
@@ -180,11 +211,12 @@ def test_a_damaged_record_is_reported(
     with psycopg.connect(database_url) as connection:
         connection.execute("UPDATE gateway_audit SET document = '[1' WHERE request_id = 'r03'")
     faults: list[str] = []
-    source = AuditLog(Journals(tmp_path, pytest.fail), TableSource(records, faults.append))
+    source = AuditLog(tmp_path, faults.append, records)
 
     assert ids(source)[:3] == ["r00", "r01", "r04"]
     [fault] = faults
-    assert fault.startswith("PostgreSQL: record 2 of journal ")
+    assert fault.startswith("PostgreSQL, journal ")
+    assert fault.endswith(": record 2 is not as this program writes it")
 
 
 def test_an_outage_is_made_up_for(own_postgres: PostgresServer, tmp_path: Path) -> None:
@@ -193,8 +225,7 @@ def test_an_outage_is_made_up_for(own_postgres: PostgresServer, tmp_path: Path) 
     expected = machines(tmp_path, url)
     with closing(AuditTableReader(url)) as records:
         faults: list[str] = []
-        journals = Journals(tmp_path / "here", pytest.fail)
-        source = AuditLog(journals, TableSource(records, faults.append))
+        source = AuditLog(tmp_path / "here", faults.append, records)
         own_postgres.stop()
         first, second = ids(source), ids(source)
         assert source.find("r00") is None
@@ -209,7 +240,7 @@ def test_an_outage_is_made_up_for(own_postgres: PostgresServer, tmp_path: Path) 
 
 def test_thousands_of_journals_take_small_pages_at_first() -> None:
     """Only a long segment gets large pages."""
-    sizes = joined._sizes()
+    sizes = segment._sizes()
 
     assert [next(sizes) for _ in range(6)] == [8, 32, 128, 512, 1000, 1000]
 
@@ -217,10 +248,12 @@ def test_thousands_of_journals_take_small_pages_at_first() -> None:
 def test_records_that_no_longer_exist_are_passed() -> None:
     """As if both the journal and PostgreSQL were cleared up to some record."""
 
-    def local(after: int) -> tuple[int, list[int]]:
-        return 5, [record for record in (6, 7) if record > after]
+    def local(after: int) -> Page[int]:
+        found = [record for record in (6, 7) if record > after]
+        return Page(found, max(after, 7), checkpoint=5)
 
-    def stored(after: int, upto: int) -> list[int]:
-        return [record for record in (3, 9) if after < record <= upto]
+    def stored(after: int, upto: int) -> Page[int]:
+        return Page([record for record in (3, 9) if after < record <= upto], upto)
 
-    assert list(walked(JournalCursor(0), local, stored, partial(int))) == [3, 6, 7, 9]
+    pages = walked(0, 9, local, stored)
+    assert [record for page in pages for record in page.items] == [3, 6, 7, 9]

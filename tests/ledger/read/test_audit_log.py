@@ -12,16 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_gateway.ledger.read import journals as reading
-from ollama_gateway.ledger.read.journals import (
-    Journals,
-    Segment,
-    TimeRange,
-    merged,
-    once,
-    start_at_newest,
-)
-from ollama_gateway.ledger.read.records import StoredRecord
+from ollama_gateway.ledger.read import segment
+from ollama_gateway.ledger.read.audit_log import AuditLog, merged, start_at_newest
+from ollama_gateway.ledger.read.filtering import ALL, Filter, TimeRange
 from tests.ledger.audit_logs import (
     MemorySegment,
     all_ids,
@@ -63,7 +56,8 @@ def test_a_killed_request_stands_where_its_record_was_written(tmp_path: Path) ->
 
 def test_a_long_log_is_read_page_by_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every record comes once, whatever the size of a page."""
-    monkeypatch.setattr(reading, "PAGE", 3)
+    monkeypatch.setattr(segment, "FIRST", 3)
+    monkeypatch.setattr(segment, "PAGE", 3)
     names = [f"r{number:02}" for number in range(20)]
     written(tmp_path, *([ended(n, int(n[1:])) for n in names[half::2]] for half in range(2)))
 
@@ -83,14 +77,14 @@ def test_only_a_range_of_beginnings(tmp_path: Path) -> None:
 def test_what_is_written_while_it_is_read(tmp_path: Path) -> None:
     """Records of a living process appear at once; reading goes on from where it was."""
     with closing(still_open(tmp_path, ended("a"), began("r"))) as living:
-        source = Journals(tmp_path, pytest.fail)
-        assert [record.request_id for record in merged(source.segments(), TimeRange())] == ["a"]
+        source = AuditLog(tmp_path, pytest.fail)
+        assert [record.request_id for record in source.records(ALL)] == ["a"]
         assert [record.request_id for record in source.running()] == ["r"]
 
         living.commit([ended("b")])
         written(tmp_path, [ended("c", 5)])
 
-        assert [record.request_id for record in merged(source.segments(), TimeRange())] == [
+        assert [record.request_id for record in source.records(ALL)] == [
             "b",
             "c",
         ]
@@ -100,9 +94,10 @@ def test_a_journal_whose_records_are_dropped_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dropped records are skipped; the others come."""
-    monkeypatch.setattr(reading, "PAGE", 2)
+    monkeypatch.setattr(segment, "FIRST", 2)
+    monkeypatch.setattr(segment, "PAGE", 2)
     with closing(still_open(tmp_path, *(ended(f"r{n}", 60 * n) for n in range(9)))) as living:
-        records = merged(Journals(tmp_path, pytest.fail).segments(), TimeRange())
+        records = AuditLog(tmp_path, pytest.fail).records(ALL)
         assert next(records).request_id == "r0"
         living.trim(BEGAN.timestamp() + 60 * 5)
 
@@ -116,16 +111,14 @@ def test_a_journal_whose_records_are_dropped_meanwhile(
 def test_the_newest_are_the_last_ones(layout: list[list[tuple[int, bool]]], count: int) -> None:
     """Starting at the newest gives the end of the whole log, as many as are wanted."""
 
-    def segments() -> list[Segment]:
+    def segments() -> list[MemorySegment]:
         return [MemorySegment.of(f"{n}", sorted(records)) for n, records in enumerate(layout)]
 
-    def is_wanted(record: StoredRecord) -> bool:
-        return bool(record.document["status"] == 200)
-
-    whole = [record for record in merged(segments(), TimeRange()) if is_wanted(record)]
+    wanted = Filter(outcome="completed")
+    whole = list(merged(segments(), wanted))
     started = segments()
-    start_at_newest(started, TimeRange(), count, is_wanted)
-    newest = [record for record in merged(started, TimeRange()) if is_wanted(record)]
+    start_at_newest(started, wanted, count)
+    newest = list(merged(started, wanted))
 
     assert len(newest) == min(count, len(whole))
     assert sorted(record.ended for record in newest) == [
@@ -133,27 +126,16 @@ def test_the_newest_are_the_last_ones(layout: list[list[tuple[int, bool]]], coun
     ]
 
 
-def test_a_record_in_two_sources_is_given_once(tmp_path: Path) -> None:
-    """A record that is just being moved is in both."""
-    written(tmp_path, [ended(name, second) for second, name in enumerate("abc")])
-    records = all_records(tmp_path)
-    moved = MemorySegment("m", records[:2])
-    source = Journals(tmp_path, pytest.fail)
+def test_a_copy_of_a_journal_is_not_read_twice(tmp_path: Path) -> None:
+    """Of two files with one identity the longer one is read."""
+    written(tmp_path, [ended("a")])
+    whole = (tmp_path / "journal-0.db").read_bytes()
+    (tmp_path / "journal-00-old.db").write_bytes(whole)
+    (tmp_path / "journal-7.db").write_bytes(whole)
+    with closing(journal(tmp_path / "journal-0.db")) as opened:
+        opened.commit([ended("b", 1)])
 
-    assert [
-        record.request_id for record in merged([*source.segments(), moved], TimeRange())
-    ] == list("abc")
-
-
-def test_how_much_is_remembered_of_what_was_given(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Only a window of records is remembered, so a log of any length takes the same memory."""
-    monkeypatch.setattr(reading, "WINDOW", 2)
-    written(tmp_path, [ended(name, second) for second, name in enumerate("abc")])
-    a, b, c = all_records(tmp_path)
-
-    assert list(once([a, b, a, b, c, a])) == [a, b, c, a]
+    assert all_ids(tmp_path) == ["a", "b"]
 
 
 def test_a_journal_that_is_just_being_made_is_no_fault(tmp_path: Path) -> None:
@@ -195,10 +177,8 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_read(
     (tmp_path / "journal-0.db").unlink()
     spoil(tmp_path / "journal-0.db")
     faults: list[str] = []
-    source = Journals(tmp_path, faults.append)
-    records = [
-        record.request_id for _ in range(2) for record in merged(source.segments(), TimeRange())
-    ]
+    source = AuditLog(tmp_path, faults.append)
+    records = [record.request_id for _ in range(2) for record in source.records(ALL)]
 
     assert [name for name in records if not name.startswith("r")] == ["a"]
     [fault] = faults
@@ -231,7 +211,7 @@ def test_reading_changes_nothing(tmp_path: Path) -> None:
 def test_a_slow_reader_does_not_keep_the_log_from_being_reused(tmp_path: Path) -> None:
     """Between two pages nothing is held, so the write-ahead log can be emptied."""
     with closing(still_open(tmp_path, *(ended(f"r{n}") for n in range(2000)))):
-        records = merged(Journals(tmp_path, pytest.fail).segments(), TimeRange())
+        records = AuditLog(tmp_path, pytest.fail).records(ALL)
         next(records)
         with closing(sqlite3.connect(tmp_path / "journal-9.db")) as connection:
             [(is_busy, _, _)] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
