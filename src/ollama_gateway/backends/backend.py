@@ -234,6 +234,13 @@ class Backend:
         replica = self.replicas.get(weights)
         return replica.capacity.value if replica else 1
 
+    def prefill_speed(self, key: str) -> float | None:
+        """Return the measured tokens of a prompt that a model key reads in a second, or None."""
+        weights = UNLISTED if key == UNLISTED or self.listing is None else self._weights_of(key)
+        replica = self.replicas.get(weights)
+        seconds = replica.prefill.seconds_per_token if replica else None
+        return round(1 / seconds, 1) if seconds else None
+
     def needs_load(self, model: ModelName) -> bool:
         """Return True if Ollama would have to load the model first."""
         return not (self.has_warm(model) or model.cloud or self.is_remote(model))

@@ -19,18 +19,16 @@ import attrs
 import trio
 
 from ollama_gateway import clock
-from ollama_gateway.backends.affinity import Affinity
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.catalog import Catalog, Listing
-from ollama_gateway.backends.evaluation import Evaluation, RouteRequest
 from ollama_gateway.backends.mismatch import log_digest_mismatches
-from ollama_gateway.backends.placement import NOWHERE, Choice, Placement
 from ollama_gateway.backends.waiting import WaitingLine
 from ollama_gateway.log import get_logger
 from ollama_gateway.reasons import AnyReason, Reason
 from ollama_gateway.wire.names import ModelName
 
 if TYPE_CHECKING:
+    from ollama_gateway.backends.affinity import Affinity
     from ollama_gateway.metrics import Metrics
 
 REMEMBERED_SECONDS: Final = 24 * 3600.0
@@ -122,18 +120,6 @@ class Backends:
             raise ModelDown if is_down else ModelUnknown
         if all(backend.is_paused for backend in hosts):
             raise ModelDown(Reason.BACKENDS_PAUSED)
-
-    def choose(self, route: RouteRequest, now: float) -> Choice:
-        """Choose where a request should go, for the sake of its conversation."""
-        return self.affinity.choose(route, self, now) if self.affinity else NOWHERE
-
-    def placement(
-        self, choice: Choice, evaluation: Evaluation, route: RouteRequest, now: float
-    ) -> Placement | None:
-        """Return what an attempt should find in the prefix cache; None without affinity."""
-        if self.affinity is None or route.is_slotless:
-            return None
-        return self.affinity.placement(choice, evaluation, route, now)
 
     def is_remote(self, model: ModelName) -> bool:
         """Return True if any backend lists the name for a cloud model."""

@@ -20,7 +20,8 @@ from ollama_gateway.backends.replica import Replica
 if TYPE_CHECKING:
     from ollama_gateway.backends.affinity import Affinity
     from ollama_gateway.backends.backend import Backend
-    from ollama_gateway.backends.evaluation import RouteRequest
+    from ollama_gateway.backends.backends import Backends
+    from ollama_gateway.backends.evaluation import Evaluation, RouteRequest
 
 EARLY: Final = 0.5
 LATE: Final = 0.9
@@ -173,3 +174,18 @@ class Placement:
             return
         was_found = found is None or found >= FOUND_SHARE * self.cached
         bound.tokens = self.tokens if was_found else max(self.cached // 2, 1)
+
+
+def choose(route: RouteRequest, backends: Backends, now: float) -> Choice:
+    """Choose where a request should go, for the sake of its conversation."""
+    affinity = backends.affinity
+    return affinity.choose(route, backends, now) if affinity is not None else NOWHERE
+
+
+def placed(
+    choice: Choice, route: RouteRequest, backends: Backends, evaluation: Evaluation, now: float
+) -> Placement | None:
+    """Return what an attempt should find in the prefix cache; None without affinity."""
+    if backends.affinity is None or route.is_slotless:
+        return None
+    return backends.affinity.placement(choice, evaluation, route, now)

@@ -37,7 +37,7 @@ from ollama_gateway.backends.evaluation import (
     ranked,
 )
 from ollama_gateway.backends.occupancy import Slot
-from ollama_gateway.backends.placement import NOWHERE, Choice
+from ollama_gateway.backends.placement import NOWHERE, Choice, choose, placed
 from ollama_gateway.backends.waiting import Waiter, WaitingKind
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.reasons import Reason
@@ -111,7 +111,7 @@ class Candidates:
             return
         self._choice = NOWHERE
         if self.route.conversation is not None:
-            self._choice = self.backends.choose(self.route, now)
+            self._choice = choose(self.route, self.backends, now)
             self.preferred, self.prefer_until = self._choice.first, self._choice.until
 
     def hedge(
@@ -178,7 +178,7 @@ class Candidates:
     def _slot(self, evaluation: Evaluation, now: float, *, is_hedge: bool = False) -> Slot:
         self._tried.add(evaluation.backend)
         route = self.route
-        placement = self.backends.placement(self._choice or NOWHERE, evaluation, route, now)
+        placement = placed(self._choice or NOWHERE, route, self.backends, evaluation, now)
         return Slot.take(
             self.backends,
             evaluation.backend,

@@ -13,7 +13,7 @@ from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.breaker import Breaker
 from ollama_gateway.backends.evaluation import Evaluation, RouteRequest, evaluate, in_order
-from ollama_gateway.backends.placement import Choice
+from ollama_gateway.backends.placement import Choice, choose
 
 Facts = dict[str, Any]
 
@@ -23,7 +23,7 @@ def explain(route: RouteRequest, backends: Backends, now: float) -> dict[str, li
 
     Each entry names its `backend`, its state, and `why` in words.
     """
-    choice = backends.choose(route, now)
+    choice = choose(route, backends, now)
     ordered = in_order(evaluate(route, backends, now), choice.first, choice.last)
     admitted = [j for j in ordered if j.is_admitted]
     awaited = choice.first if now < choice.until else None
