@@ -92,7 +92,7 @@ class Gateway:
         """Put a prepared configuration in force, at once."""
         self.configuration = configuration
         left = put_in_force(configuration, self.parts, self.app, self.listener)
-        self.admin.access = configuration.access
+        self.admin.access, self.admin.names = configuration.access, configuration.exchange.names
         self.admin.settings_file = configuration.settings.source
         self.admin_app.config = AppConfig(self.admin.routes())
         for transport in left:
@@ -163,6 +163,7 @@ def _gateway(
     copier = _copier(settings, backends)
     admin = Admin(
         backends=backends,
+        names=configuration.exchange.names,
         metrics=parts.metrics,
         access=configuration.access,
         keys_are_readable=lambda: _can_judge(keys, place),

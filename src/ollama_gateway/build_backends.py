@@ -44,7 +44,7 @@ def build_backends(
         _backend(backend, given.get(backend.name) or _transport(backend, timeout, most_idle))
         for backend in settings.backends
     ]
-    return Backends.of(backends, metrics)
+    return Backends.of(backends, metrics, settings.aliases.hidden)
 
 
 def rebuild_backends(

@@ -27,6 +27,7 @@ from ollama_gateway.flow.deadline import Deadlines
 from ollama_gateway.flow.exchange import Exchange
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.race import Rules
+from ollama_gateway.flow.resolving import Resolver
 from ollama_gateway.flow.showing import Showing
 from ollama_gateway.http.connection_counts import ConnectionCounts
 from ollama_gateway.http.listener import Listener
@@ -139,6 +140,7 @@ def put_in_force(
     parts.audit.keep_for(settings.audit.keep)
     use_affinity(settings.affinity, parts)
     parts.discovery.interval, parts.discovery.timeout = discovery.interval, discovery.timeout
+    parts.backends.hide(settings.aliases.hidden)
     return _replace_backends(configuration.backends, parts.backends)
 
 
@@ -180,6 +182,7 @@ def _exchange(settings: Settings, parts: Parts) -> Exchange:
         ledger=Ledger(parts.make_sinks(settings), parts.audit.writer),
         limits=parts.limits,
         backends=parts.backends,
+        names=Resolver(parts.backends, settings.aliases),
         deadlines=Deadlines(
             queue=race.queue_timeout,
             first_chunk=race.first_chunk_timeout,
@@ -200,13 +203,14 @@ def _exchange(settings: Settings, parts: Parts) -> Exchange:
 
 def _routes(settings: Settings, exchange: Exchange, parts: Parts) -> Routes:
     """Build the handlers of the public listener, and their routes."""
-    keys, backends = exchange.keys, exchange.backends
+    keys, names = exchange.keys, exchange.names
     showing = Showing(attrs.evolve(exchange, ledger=Ledger(())), parts.at_once)
     managing = Management(
         keys=keys,
         ledger=exchange.ledger,
         limits=exchange.limits,
-        backends=backends,
+        backends=exchange.backends,
+        names=names,
         discovery=parts.discovery,
         idle=settings.race.idle_timeout,
         expose_backend=settings.server.expose_backend,
@@ -215,8 +219,8 @@ def _routes(settings: Settings, exchange: Exchange, parts: Parts) -> Routes:
         serve=exchange.serve,
         show=showing.serve,
         manage=managing.serve,
-        count=Counting(keys, backends, parts.at_once).count,
-        listings=Listings(keys, backends).handlers(),
+        count=Counting(keys, names, parts.at_once).count,
+        listings=Listings(keys, names).handlers(),
     )
 
 

@@ -28,6 +28,7 @@ from ollama_gateway import log_output
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.discovery import BackendDiscovery
 from ollama_gateway.build_backends import build_backends
+from ollama_gateway.flow.resolving import Resolver
 from ollama_gateway.keys.key import Principal
 from ollama_gateway.server.encoded import EncodedLists
 from ollama_gateway.server.listings import Listings
@@ -139,7 +140,7 @@ async def _measure(ports: list[int], directory: Path) -> None:
 
 
 async def _lists(backends: Backends) -> None:
-    lists = Listings(None, backends)  # type: ignore[arg-type]  # no key is looked up
+    lists = Listings(None, Resolver(backends))  # type: ignore[arg-type]  # no key is looked up
     principal = Principal("id", "name", ("*",), frozenset())
 
     async def ask() -> None:

@@ -53,12 +53,12 @@ NEVER: dict[str, set[str]] = {
     "serve --config missing.toml": SERVER | CLIENTS | {"sqlite3"},
 }
 MOST = {
-    "health": 40,
-    "health --ready --json": 40,
+    "health": 45,
+    "health --ready --json": 45,
     "--version": 10,
     "--help": 10,
-    "explain m": 50,
-    "config check": 50,
+    "explain m": 55,
+    "config check": 55,
     "backends list": 55,
     "keys list": 70,
     "audit list": 105,

@@ -20,8 +20,10 @@ from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates
 from ollama_gateway.backends.transport import BackendAnswer
 from ollama_gateway.errors import GatewayError
+from ollama_gateway.flow.admission import ModelCall
 from ollama_gateway.flow.answers import AnswerBudget, AnswerMemory
 from ollama_gateway.flow.attempt import GoodAnswer
+from ollama_gateway.flow.endpoints import INFERENCE
 from ollama_gateway.flow.failures import AttemptFailed
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.race import Race, Rules
@@ -34,6 +36,7 @@ from tests.backends.asking import UNUSED
 from tests.backends.test_catalog import entry
 
 M: Final = ModelName.parse("m:1")
+CALL: Final = ModelCall(INFERENCE[0], M, "m:1", streams=True, headers=[], body=b"")
 GOOD: Final = "good"
 REACHED: Final = {BackendFault.ERROR, BackendFault.FULL, BackendFault.LACKS_MODEL}
 """Failures of a backend that has begun to answer."""
@@ -190,7 +193,7 @@ class Unread(BackendAnswer):
 def answer(slot: Slot, on_close: Callable[[], None]) -> GoodAnswer:
     """Return a whole answer that reports when it is closed."""
     memory = AnswerMemory(AnswerBudget(0))
-    return GoodAnswer(slot, 200, [], WholeBody(), [b"{}"], Unread(on_close), memory)
+    return GoodAnswer(slot, CALL, 200, [], WholeBody(), [b"{}"], Unread(on_close), memory)
 
 
 NEVER: Final = math.inf

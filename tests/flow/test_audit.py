@@ -49,6 +49,7 @@ async def test_a_request_leaves_one_complete_record(autojump_clock: Clock) -> No
         "endpoint": "/api/chat",
         "dialect": "ollama",
         "model": "m1:latest",
+        "alias": None,
         "backend": "b",
         "outcome": "completed",
         "reason": None,
@@ -70,6 +71,7 @@ async def test_a_request_leaves_one_complete_record(autojump_clock: Clock) -> No
                 "hedge": False,
                 "first_chunk_ms": None,
                 "reason": "status_500",
+                "model": None,
             },
             {
                 "backend": "b",
@@ -77,6 +79,7 @@ async def test_a_request_leaves_one_complete_record(autojump_clock: Clock) -> No
                 "hedge": False,
                 "first_chunk_ms": 1000,
                 "reason": None,
+                "model": None,
             },
         ],
     }

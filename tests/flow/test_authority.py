@@ -1,7 +1,8 @@
 """Only authorised models are served, whatever a body looks like.
 
 A second reader, the simulator's, was written independently after Go's decoder. For every body that
-the gateway lets pass, this reader must find a model that the key may use.
+the gateway lets pass, this reader must find a model that the key may use, by its own name or by an
+alias.
 """
 
 from __future__ import annotations
@@ -21,17 +22,15 @@ from ollama_gateway.errors import BadRequest, Forbidden
 from ollama_gateway.flow.admission import ModelCall, read_call
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import DESCRIPTIONS, INFERENCE, Endpoint
-from ollama_gateway.keys.key import Principal
 from ollama_gateway.simulator import gojson
 from ollama_gateway.simulator.names import InvalidName, parse
 from ollama_gateway.wire.large import RequestBody
 from ollama_gateway.wire.structure import Cutting
+from tests.flow.aliased import BACKEND, CALLER, GRANTED, NAMES, SERVED
 from tests.wire.scanning import TINY, large, sent
 
 SHOW = DESCRIPTIONS[0]
 ROUTES = (*INFERENCE, SHOW)
-CALLER = Principal("id", "name", ("m1", "me/m2:v1"), frozenset({"inference", "embeddings", "read"}))
-SERVED = {parse(name).folded for name in CALLER.models}
 FIELDS = gojson.Shape("api", "Request", {"model": "string", "name": "string", "stream": "bool"})
 ON = {route.path: route for route in ROUTES}
 
@@ -39,7 +38,7 @@ ON = {route.path: route for route in ROUTES}
 def admitted(endpoint: Endpoint, body: RequestBody) -> ModelCall:
     """Return the gateway's call for a body; raises BadRequest or Forbidden."""
     ask = Ask("id", endpoint, None, [], "", 0.0, cast("Any", None))
-    return trio.run(partial(read_call, CALLER, ask, body, is_measured=True))
+    return trio.run(partial(read_call, CALLER, ask, body, NAMES, is_measured=True))
 
 
 def admitted_in_steps(endpoint: Endpoint, body: bytes, step: int, cutting: Cutting) -> ModelCall:
@@ -50,7 +49,7 @@ def admitted_in_steps(endpoint: Endpoint, body: bytes, step: int, cutting: Cutti
 def assert_is_the_same(call: ModelCall, other: ModelCall) -> None:
     """Assert that reading in steps gives the same call and the same upstream body."""
     for one, two in (
-        (call.model, other.model),
+        (call.models, other.models),
         (call.requested_name, other.requested_name),
         (call.streams, other.streams),
         (call.load_options, other.load_options),
@@ -64,16 +63,23 @@ def assert_is_the_same(call: ModelCall, other: ModelCall) -> None:
 
 
 def assert_is_authorised(call: ModelCall) -> str:
-    """Read the upstream body as Ollama does, and return the outcome."""
+    """Read the upstream body for each of its models as Ollama does, and return the outcome."""
+    outcomes = {_outcome_at(call.to(model)) for model in call.models}
+    assert len(outcomes) == 1
+    return outcomes.pop()
+
+
+def _outcome_at(call: ModelCall) -> str:
     try:
-        fields = gojson.decode(sent(call.body), FIELDS)
+        fields = gojson.decode(sent(call.body_for(BACKEND)), FIELDS)
         model = fields.get("model", "")
         if call.endpoint is SHOW:
             model = model or fields.get("name", "")
         name = parse(model)
     except (gojson.BadBody, InvalidName):
         return "refused by the backend"
-    assert name.folded in SERVED
+    is_granted = call.alias is not None and call.alias.name == "granted"
+    assert name.folded in (GRANTED if is_granted else SERVED)
     assert not name.cloud
     if call.endpoint.searches:
         tools = fields.get("tools")
@@ -90,6 +96,15 @@ _OPEN = st.sampled_from(
     [
         *("m1", "M1", " m1 ", "m1:latest", "m1:LOCAL", "library/m1", "me/m2:v1", "Me/M2:V1:local"),
         *("https://registry.ollama.ai/library/m1", "REGISTRY.ollama.ai/library/m1:latest"),
+        *(
+            "gpt-4o",
+            "GPT-4o:latest",
+            "library/gpt-4o",
+            "granted",
+            "own",
+            "claude-haiku",
+            "Claude-x:1",
+        ),
     ]
 )
 _CLOSED = st.sampled_from(
@@ -103,6 +118,8 @@ _CLOSED = st.sampled_from(
             "me/m2:v1-cloud",
             "m1:local:cloud",
         ),
+        *("closed", "closed-1", "far", "far:1", "m3", "gpt-4o:1", "granted:cloud", "me/gpt-4o"),
+        *("claude-closed", "claude-x:cloud", "own:v2", "claude", "alias:granted", "m3:cloud"),
         *("ollama.com/library/m1", "x://m1", "registry.ollama.ai:443/library/m1", "a/b/c/m1"),
         *("m\u0131", "\uff4d1", "m1\u0000", "m1\n", "\u00a0m1", "", " ", "me/m2:v1\ud800"),
     ]

@@ -9,10 +9,12 @@ import trio.testing
 
 from ollama_gateway.flow.showing import Shown, ShownCache
 from ollama_gateway.simulator import Model, Script, Simulator
+from ollama_gateway.wire.names import ModelName
 from tests.server.managing import managed
 
 Clock = trio.testing.MockClock
 SHOW = {"model": "shared:1"}
+MODEL = ModelName.parse("shared:1")
 COPILOT = [("user-agent", "GitHubCopilotChat/0.24")]
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: "
 
@@ -149,7 +151,7 @@ async def test_a_cloud_model_is_asked_for_each_time(autojump_clock: Clock) -> No
 def test_the_cache_is_bounded(size: int) -> None:
     """The least recently used answers are dropped, and a very large one is not cached."""
     cache = ShownCache(limit=20_000)
-    shown = Shown("a", [], b"x" * size)
+    shown = Shown(MODEL, "a", [], b"x" * size)
     keys = [(f"{number}", "0.33", "/api/show", b"{}", False) for number in range(30)]
     cache.put(keys[0], shown)
     for key in keys[1:]:
@@ -161,7 +163,7 @@ def test_the_cache_is_bounded(size: int) -> None:
     assert keys[-1] in kept
     assert len(kept) == 20_000 // (size + 2 + 1024)
     large = ("large", "0.33", "/api/show", b"{}", False)
-    cache.put(large, Shown("a", [], b"x" * 3000))
+    cache.put(large, Shown(MODEL, "a", [], b"x" * 3000))
     assert cache.get(large) is None
 
 
@@ -170,6 +172,6 @@ def test_nothing_is_kept_twice() -> None:
     cache = ShownCache(limit=10_000)
     key = ("d", "0.33", "/api/show", json.dumps(SHOW).encode(), False)
     for _ in range(100):
-        cache.put(key, Shown("a", [], b"x" * 100))
+        cache.put(key, Shown(MODEL, "a", [], b"x" * 100))
 
     assert cache.get(key) is not None

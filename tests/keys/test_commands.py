@@ -15,10 +15,10 @@ from tests.support.spoilt import garbage
 pytestmark = pytest.mark.usefixtures("data_dir")
 
 RIGHTS = ("models", "endpoints")
-MADE = ["id", "key", "name", *RIGHTS, "limits", "user_header", "expires_at"]
+MADE = ["id", "key", "name", *RIGHTS, "limits", "user_header", "aliases", "expires_at"]
 HEADINGS = ["id", "name", "status", *RIGHTS, "created", "expires", "limits"]
 TIMES = ("created_at", "expires_at", "revoked_at")
-FIELDS = ["id", "name", "status", *RIGHTS, "limits", "user_header", *TIMES]
+FIELDS = ["id", "name", "status", *RIGHTS, "limits", "user_header", "aliases", *TIMES]
 
 
 def is_known(data_dir: Path, text: str) -> bool:

@@ -84,7 +84,7 @@ def test_an_old_file_keeps_everything(old: Path) -> None:
     assert gone.revoked_at is not None
     assert [row[:7] for row in asked(old, "SELECT * FROM keys")] == before
     assert asked(old, "SELECT * FROM secrets") == SECRETS
-    assert asked(old, "PRAGMA user_version") == [(3,)]
+    assert asked(old, "PRAGMA user_version") == [(4,)]
 
 
 def test_the_old_file_is_kept_beside_the_new_one(old: Path) -> None:
@@ -106,7 +106,7 @@ def test_an_old_file_becomes_like_a_new_one(old: Path, tmp_path: Path) -> None:
     for file in (old, new):
         SQLiteKeys(file).close()
     assert columns(old) == columns(new)
-    assert [column[1] for column in columns(new)][7:] == [*COUNTS, "user_header"]
+    assert [column[1] for column in columns(new)][7:] == [*COUNTS, "user_header", "aliases"]
 
 
 def test_keys_of_an_old_file_are_given_limits(old: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_slower_migration_finds_the_work_done(old: Path, monkeypatch: pytest.M
     with closing(SQLiteKeys(old)) as store:
         assert [key.name for key in store.list()] == ["ci", "gone", "gone"]
     assert overtaken == 1
-    assert len(columns(old)) == 12
+    assert len(columns(old)) == 13
 
 
 def test_an_old_file_may_be_opened_by_many_at_once(old: Path) -> None:

@@ -33,7 +33,7 @@ from tests.support.spoilt import GARBAGE
 
 FIELDS = (
     *("request_id", "started_at", "key_id", "key_name", "end_user", "client", "endpoint"),
-    *("dialect", "model", "backend", "outcome", "reason", "status", "prompt_tokens"),
+    *("dialect", "model", "alias", "backend", "outcome", "reason", "status", "prompt_tokens"),
     *("cached_tokens", "completion_tokens", "tokens_source", "spender", "ttft_ms", "duration_ms"),
     *("bytes_in", "bytes_out", "attempts"),
 )
@@ -228,6 +228,21 @@ recorded in  journal-0.db, record 1
 """
     )
     assert json.loads(ran("audit", "show", "abc", "--json")) == listed()[0]
+
+
+def test_a_request_by_an_alias_is_shown(data_dir: Path) -> None:
+    """The name that was asked stands beside the model, and each attempt has its model."""
+    attempts = [
+        Attempt("gpu-1", 0.001, reason=reason_of(500), model="big:70b"),
+        Attempt("gpu-1", 0.004, first_chunk=0.5, model="small:8b"),
+    ]
+    asked: dict[str, Any] = {"model": "small:8b", "alias": "gpt-4o", "backend": "gpu-1"}
+    written(data_dir, [ended("abc", attempts=attempts, **asked)])
+    shown = ran("audit", "show", "abc")
+
+    assert "model        small:8b (asked for as gpt-4o)\n" in shown
+    assert "+1 ms  asked gpu-1 for big:70b\n" in shown
+    assert "+4 ms  asked gpu-1 for small:8b\n" in shown
 
 
 def test_a_request_without_a_known_end_is_shown(data_dir: Path) -> None:

@@ -15,19 +15,21 @@ from tests.ledger.records import record
 WHOLE = (
     '{"request_id":"r","started_at":"2026-01-02T03:04:05.000000+00:00","key_id":"id",'
     '"key_name":"n\\u00e4me","end_user":"eve","client":"192.0.2.7","endpoint":"/api/chat",'
-    '"dialect":"ollama","model":"m1:latest","backend":"b","outcome":"timed_out",'
+    '"dialect":"ollama","model":"m1:latest","alias":"gpt","backend":"b","outcome":"timed_out",'
     '"reason":"idle_timeout","status":504,"prompt_tokens":3,"cached_tokens":2,'
-    '"completion_tokens":4,"tokens_source":"reported","spender":"s","ttft_ms":250.0,"duration_ms":1234.6,"bytes_in":5,'
+    '"completion_tokens":4,"tokens_source":"reported","spender":"s","ttft_ms":250.0,'
+    '"duration_ms":1234.6,"bytes_in":5,'
     '"bytes_out":6,"attempts":[{"backend":"a","started_ms":1.0,"hedge":false,'
-    '"first_chunk_ms":null,"reason":"status_500"},{"backend":"b","started_ms":4.0,"hedge":true,'
-    '"first_chunk_ms":250.0,"reason":null}]}'
+    '"first_chunk_ms":null,"reason":"status_500","model":null},{"backend":"b","started_ms":4.0,'
+    '"hedge":true,"first_chunk_ms":250.0,"reason":null,"model":"m1:latest"}]}'
 )
 KILLED = (
     '{"request_id":"r","started_at":"2026-01-02T03:04:05.000000+00:00","key_id":"id",'
     '"key_name":"name","end_user":null,"client":"192.0.2.7","endpoint":"/api/chat",'
-    '"dialect":"ollama","model":"m1:latest","backend":null,"outcome":"killed","reason":"killed",'
-    '"status":200,"prompt_tokens":7,"cached_tokens":null,"completion_tokens":5,'
-    '"tokens_source":"counted","spender":null,"ttft_ms":null,"duration_ms":0.0,"bytes_in":0,"bytes_out":0,"attempts":[]}'
+    '"dialect":"ollama","model":"m1:latest","alias":null,"backend":null,"outcome":"killed",'
+    '"reason":"killed","status":200,"prompt_tokens":7,"cached_tokens":null,"completion_tokens":5,'
+    '"tokens_source":"counted","spender":null,"ttft_ms":null,"duration_ms":0.0,"bytes_in":0,'
+    '"bytes_out":0,"attempts":[]}'
 )
 
 
@@ -37,6 +39,7 @@ def whole() -> AuditRecord:
         record("r"),
         key_name="näme",
         end_user="eve",
+        alias="gpt",
         backend="b",
         outcome="timed_out",
         reason=Reason.IDLE_TIMEOUT,
@@ -52,7 +55,7 @@ def whole() -> AuditRecord:
         bytes_out=6,
         attempts=[
             Attempt("a", 0.001, reason=reason_of(500)),
-            Attempt("b", 0.004, is_hedge=True, first_chunk=0.25),
+            Attempt("b", 0.004, is_hedge=True, first_chunk=0.25, model="m1:latest"),
         ],
     )
 
@@ -110,5 +113,5 @@ def test_what_is_not_marked_is_not_stored() -> None:
     running = {"arrived", "chunks", "text", "heard", "is_strict", "is_finalized"}
     assert held - stored == running
     assert {field.attribute for field in stored_fields(Attempt)} == {
-        *("backend", "started", "is_hedge", "first_chunk", "reason")
+        *("backend", "started", "is_hedge", "first_chunk", "reason", "model")
     }

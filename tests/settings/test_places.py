@@ -22,6 +22,10 @@ url = "a"
 [[backends]]
 name = "b"
 url = "b"
+[aliases]
+"gpt-4.1*" = "m"
+'gpt-4o' = "m"
+o3 = "m"
 """
 
 
@@ -37,6 +41,10 @@ url = "b"
         ("race.idle_timeout: is wrong", None),
         ("GATEWAY_RACE_HEDGE_AFTER: is wrong", None),
         ("gateway.toml: is not TOML: Expected ']' (at line 1, column 6)", None),
+        ('aliases."gpt-4.1*": is wrong', 15),
+        ('aliases."gpt-4o": is wrong', 16),
+        ('aliases."o3": is wrong', 17),
+        ('aliases."o4": is wrong', None),
         ("no path", None),
     ],
 )

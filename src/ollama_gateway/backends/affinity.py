@@ -163,7 +163,9 @@ class Affinity:
         self, route: RouteRequest, conversation: ConversationIdentity, now: float
     ) -> tuple[bytes, bytes | None]:
         """Return the identity of a conversation, and one that it shares with others, if any."""
-        identity, coarse = conversation.id, conversation.coarse
+        # An alias may be answered by several models, each of which has a cache of its own.
+        identity = _digest(conversation.id, route.model.key.encode())
+        coarse = conversation.coarse
         if conversation.previous_response_id is not None:
             answered = _answer_key(route.key_id, conversation.previous_response_id)
             identity = self._answers.get(answered, identity)

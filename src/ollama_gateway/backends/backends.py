@@ -21,6 +21,7 @@ import trio
 from ollama_gateway import clock
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.catalog import Catalog, Listing
+from ollama_gateway.backends.hiding import log_hidden_models
 from ollama_gateway.backends.mismatch import log_digest_mismatches
 from ollama_gateway.backends.waiting import WaitingLine
 from ollama_gateway.log import get_logger
@@ -62,6 +63,8 @@ class Backends:
     """Replaced whole by `replace`."""
     metrics: Metrics | None = None
     """Counts breakers; None in commands, which serve nothing."""
+    hidden: Collection[str] = ()
+    """Keys of models that exact aliases hide where a backend lists them."""
     affinity: Affinity | None = None
     """Which conversations are where; None if it does not count."""
     line: WaitingLine = attrs.field(factory=WaitingLine, init=False)
@@ -72,9 +75,19 @@ class Backends:
     _paused: Collection[str] = attrs.field(factory=frozenset, init=False)
 
     @classmethod
-    def of(cls, backends: Iterable[Backend], metrics: Metrics | None = None) -> Backends:
+    def of(
+        cls,
+        backends: Iterable[Backend],
+        metrics: Metrics | None = None,
+        hidden: Collection[str] = (),
+    ) -> Backends:
         """Sort by priority; equal priorities keep the order of the settings."""
-        return cls(_ordered(backends), metrics)
+        return cls(_ordered(backends), metrics, hidden)
+
+    def hide(self, keys: Collection[str]) -> None:
+        """Let exact aliases hide the models of these keys from now on."""
+        log_hidden_models(Catalog(), self.catalog, {*keys}.difference(self.hidden))
+        self.hidden = keys
 
     def replace(self, backends: Iterable[Backend]) -> None:
         """Use these backends from now on. Those that were used before keep their state.
@@ -251,6 +264,7 @@ class Backends:
         if self.catalog is before:
             return False
         log_digest_mismatches(before, self.catalog)
+        log_hidden_models(before, self.catalog, self.hidden)
         self.last_version = self.catalog.version or self.last_version
         return True
 

@@ -98,6 +98,13 @@ class Candidates:
         taken = "wait" if self._is_behind(now) else self.take(bucket, now)
         return await self._wait(bucket, now) if taken == "wait" else taken
 
+    def take_at_once(self, bucket: TokenBucket) -> Slot | None:
+        """Take a slot if one is free and no waiting request comes first; never wait."""
+        now = clock.now()
+        self._choose(now)
+        taken = None if self._is_behind(now) else self.take(bucket, now)
+        return taken if isinstance(taken, Slot) else None
+
     def _bound_preference(self, now: float) -> None:
         """Prefer no backend in vain, and none for so long that the request would be rejected."""
         backend = self.preferred

@@ -25,7 +25,10 @@ from ollama_gateway.cli.output import (
     say,
 )
 from ollama_gateway.cli.table import Column, Row
+from ollama_gateway.models.aliases import Aliases
+from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
+from ollama_gateway.settings.alias_table import show_alias
 from ollama_gateway.settings.units import MAX_INT64
 
 _PROBE_COLUMNS: Final = (
@@ -38,6 +41,12 @@ _PROBE_COLUMNS: Final = (
     Column("loaded", 4, is_number=True),
 )
 _MODEL_COLUMNS: Final = (Column("backend"), Column("model"), Column("size", 1, is_number=True))
+
+_ALIAS_COLUMNS: Final = (
+    Column("alias"),
+    Column("models", is_prose=True),
+    Column("if full the next", 1),
+)
 
 
 @attrs.frozen
@@ -79,15 +88,18 @@ def models(config: Path | None, *, wide: bool, as_json: bool) -> int:
         found = trio.run(probe_all, backends.all, settings.discovery.timeout)
         listings = {report.name: listing for report, listing in found if listing}
     catalog = Catalog.union(listings.items())
+    hidden = [str(catalog.models[k]["name"]) for k in backends.hidden if k in catalog.models]
     union, mismatches = names(catalog.models.values()), _mismatches(catalog)
     sizes = {b.name: _sizes(listings.get(b.name)) for b in backends.all}
     if as_json:
         by_backend = {name: list(listed) for name, listed in sizes.items()}
         models = {"backends": by_backend, "union": union, "cache": cache, "drift": mismatches}
-        print_json({**models, "sizes": sizes})
+        aliases = {alias.name: show_alias(alias) for alias in settings.aliases.all}
+        print_json({**models, "sizes": sizes, "aliases": aliases, "hidden": hidden})
     else:
         _print_models(sizes, union, cache, set(listings), wide=wide)
         _print_mismatches(mismatches)
+        _print_aliases(settings.aliases, hidden)
     return 0 if len(listings) == len(backends.all) else 1
 
 
@@ -199,6 +211,17 @@ def _print_models(
     print_table(_MODEL_COLUMNS, rows, wide=wide)
     size = "no Redis" if cache["size"] is None else f"{cache['size']} in Redis"
     say(f"union: {count_of(len(union), 'model')}; source: {cache['source']}; {size}")
+
+
+def _print_aliases(aliases: Aliases, hidden: list[str]) -> None:
+    if aliases.all:
+        rows = [
+            (alias.name, ", ".join(m.short for m in alias.models), "yes" if alias.on_full else "-")
+            for alias in aliases.all
+        ]
+        print_table(_ALIAS_COLUMNS, rows)
+    for name in hidden:
+        say(f"warning: an alias hides the model {printable(name)}", err=True)
 
 
 def _print_mismatches(mismatches: dict[str, dict[str, str]]) -> None:

@@ -22,6 +22,7 @@ from ollama_gateway.cli.output import exit_with, print_json, print_table, say
 from ollama_gateway.cli.table import Column
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Loaded, Settings, SettingsError, load
+from ollama_gateway.settings.alias_table import show_alias
 from ollama_gateway.settings.changes import visible
 from ollama_gateway.settings.model import SECTIONS, fields_of
 
@@ -173,11 +174,16 @@ def shown_settings(loaded: Loaded) -> list[ShownSetting]:
     settings = loaded.settings
     server, *others = [(name, getattr(settings, name)) for name in SECTIONS]
     backends = [(f"backends[{i}]", backend) for i, backend in enumerate(settings.backends)]
-    return [
+    fixed = [
         ShownSetting(path, visible(getattr(value, field.name), field.type), loaded.origins[path])
         for name, value in [server, *backends, *others]
         for field in fields_of(type(value))
         for path in [f"{name}.{field.name}"]
+    ]
+    origin = loaded.origins["aliases"]
+    return fixed + [
+        ShownSetting(f"aliases.{json.dumps(alias.name)}", show_alias(alias), origin)
+        for alias in settings.aliases.all
     ]
 
 

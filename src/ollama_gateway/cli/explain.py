@@ -48,6 +48,8 @@ SessionOption = Annotated[
     ),
 ]
 
+_MODEL: Final = Column("model")
+"""The first column, where several models may answer."""
 _COLUMNS: Final = (
     Column("order", is_number=True),
     Column("backend"),
@@ -76,7 +78,9 @@ def explain(
     server = settings.server
     try:
         explained = _ask(server, model, key, session)
-        rows = [_row(backend) for backend in _backends(explained)]
+        found = _backends(explained)
+        rows, models = [_row(backend) for backend in found], _models_of_alias(explained)
+        answering = [str(backend.get("model", "-")) for backend in found]
     except NoAnswer:
         exit_with(1, f"gatewayctl explain: no gateway answers on {server.admin_bind}")
     may_use = _may_use(explained)
@@ -89,7 +93,10 @@ def explain(
             say(f"key {shown(str(key))} may not use this model: 403", err=True)
         if isinstance(advice := explained.get("advice"), str):
             say(f"key {shown(str(key))}: {printable(advice)}", err=True)
-        print_table(_COLUMNS, rows, wide=wide)
+        if models:
+            say(f"{shown(model)} is an alias of {models}", err=True)
+            rows = [(name, *row) for name, row in zip(answering, rows, strict=True)]
+        print_table((_MODEL, *_COLUMNS) if models else _COLUMNS, rows, wide=wide)
     raise typer.Exit(0 if explained["candidates"] and may_use else 1)
 
 
@@ -117,6 +124,15 @@ def _backends(explained: dict[str, Any]) -> list[dict[str, Any]]:
     match explained:
         case {"candidates": [*candidates], "passed_over": [*others]}:
             return [*candidates, *others]
+    raise NoAnswer
+
+
+def _models_of_alias(explained: dict[str, Any]) -> str | None:
+    match explained.get("alias"):
+        case None:
+            return None
+        case {"models": [*models]}:
+            return ", ".join(printable(str(model)) for model in models)
     raise NoAnswer
 
 

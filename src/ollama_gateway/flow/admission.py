@@ -8,18 +8,21 @@ a model that the key may not use give the same error; only the log knows the dif
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from typing import Final
+from urllib.parse import quote
 
 import attrs
 
 from ollama_gateway.backends.backend import Backend
-from ollama_gateway.backends.backends import Backends
-from ollama_gateway.errors import Forbidden, ModelForbidden, SearchForbidden, UnsupportedEncoding
+from ollama_gateway.errors import Forbidden, SearchForbidden, UnsupportedEncoding
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.changing_heads import ChangingHeads
 from ollama_gateway.flow.endpoints import Endpoint
+from ollama_gateway.flow.resolving import Resolver
 from ollama_gateway.keys.key import Principal
 from ollama_gateway.ledger.asked import end_user_in
+from ollama_gateway.models.aliases import Alias
 from ollama_gateway.reasons import Reason
 from ollama_gateway.turns import in_turns
 from ollama_gateway.wire import body as json_body
@@ -32,6 +35,7 @@ from ollama_gateway.wire.large import RequestBody, Steps, fields_of
 from ollama_gateway.wire.load_options import LoadOptions, load_options
 from ollama_gateway.wire.loading import only_loads, unloads
 from ollama_gateway.wire.names import ModelName
+from ollama_gateway.wire.renaming import Renaming
 from ollama_gateway.wire.searching import PASSES, wants_search, without_search
 from ollama_gateway.wire.splicing import with_value
 
@@ -45,7 +49,7 @@ class ModelCall:
     endpoint: Endpoint
     model: ModelName
     requested_name: str
-    """The model's name as the client wrote it."""
+    """The name that is asked for, as the client wrote it."""
     streams: bool
     headers: Headers = attrs.field(repr=False)
     body: RequestBody = attrs.field(repr=False)
@@ -69,6 +73,24 @@ class ModelCall:
     """The conversation that it belongs to, if any."""
     is_empty: bool = False
     """Whether it has nothing to embed, so Ollama answers with an empty list."""
+    alias: Alias | None = None
+    """The alias that is asked for, if it is one, with the models that the key may use."""
+
+    @property
+    def models(self) -> tuple[ModelName, ...]:
+        """The models that may answer, the preferred one first."""
+        return self.alias.models if self.alias is not None else (self.model,)
+
+    def among(self, models: Sequence[ModelName]) -> ModelCall:
+        """Return the call with these of its models alone, at least one."""
+        if self.alias is None:
+            return self
+        alias = attrs.evolve(self.alias, models=tuple(models))
+        return attrs.evolve(self, model=models[0], alias=alias)
+
+    def to(self, model: ModelName) -> ModelCall:
+        """Return the call to one of its models."""
+        return self if model is self.model else attrs.evolve(self, model=model)
 
     @property
     def shape(self) -> Shape:
@@ -79,7 +101,10 @@ class ModelCall:
     @property
     def path(self) -> str:
         """The path at a backend."""
-        return f"{self.endpoint.path}/{self.parameter}" if self.parameter else self.endpoint.path
+        if not self.parameter:
+            return self.endpoint.path
+        name = self.parameter if self.alias is None else quote(self.model.short, safe=":")
+        return f"{self.endpoint.path}/{name}"
 
     @property
     def changes(self) -> Headers:
@@ -96,6 +121,8 @@ class ModelCall:
 
     def name_for(self, backend: Backend) -> str:
         """Return the model's name for a backend: the client's, or the backend's own spelling."""
+        if self.alias is not None:
+            return backend.spelling(self.model) or self.model.short
         if not self.endpoint.compares_case:
             return self.requested_name
         return backend.spelling(self.model) or self.requested_name
@@ -103,13 +130,28 @@ class ModelCall:
     def body_for(self, backend: Backend) -> RequestBody:
         """Return the client's body, with the model's name for this backend."""
         name = self.name_for(backend)
-        if name == self.requested_name:
+        if name == self.requested_name or self.parameter:
             return self.body
         return with_value(self.body, MODEL_FIELD, json.dumps(name))
 
-    def client_frame(self, frame: bytes) -> bytes:
-        """Return the part of a frame that the client gets; empty if it gets none."""
-        return self.endpoint.dialect.without_usage(frame) if self.hides_usage else frame
+    def renaming(self) -> Renaming | None:
+        """Return the renaming of one answer to an alias; None where the client gets no such name.
+
+        A description has no name, or is renamed once it is complete.
+        """
+        if self.alias is None or self.endpoint.is_rewritten:
+            return None
+        return Renaming(self.requested_name, self.endpoint.dialect.holds_name)
+
+    def client_frames(self) -> Callable[[bytes], bytes]:
+        """Return the function that makes of a frame what the client gets; empty if it gets none."""
+        renaming = self.renaming()
+        if renaming is None:
+            return self.endpoint.dialect.without_usage if self.hides_usage else bytes
+        if not self.hides_usage:
+            return renaming.frame
+        without_usage = self.endpoint.dialect.without_usage
+        return lambda frame: renaming.frame(without_usage(frame))
 
 
 def may_call(principal: Principal, ask: Ask) -> None:
@@ -121,22 +163,11 @@ def may_call(principal: Principal, ask: Ask) -> None:
         raise UnsupportedEncoding
 
 
-def check_remote(principal: Principal, backends: Backends, model: ModelName, asked: str) -> None:
-    """Refuse an alias of a cloud model to keys without the right to it; raises ModelForbidden."""
-    if backends.is_remote(model) and not may_use_in_cloud(principal, model):
-        raise ModelForbidden(asked, reason=Reason.MODEL_NOT_ALLOWED)
-
-
-def may_use_in_cloud(principal: Principal, model: ModelName) -> bool:
-    """Return True if the key may use the model as a cloud model, whatever it is called."""
-    name = model if model.cloud else attrs.evolve(model, tag=f"{model.tag}-cloud")
-    return principal.may_use(name)
-
-
 async def read_call(
     principal: Principal,
     ask: Ask,
     body: RequestBody,
+    names: Resolver,
     *,
     is_measured: bool,
     heads: ChangingHeads | None = None,
@@ -150,17 +181,16 @@ async def read_call(
         principal: the key of the request.
         ask: the request.
         body: its body.
+        names: tells the models that answer to a name.
         is_measured: whether its tokens are limited.
         heads: watches the heads of conversations; None if these do not count.
 
     """
     document = await in_turns(fields_of(body))
     requested_name = json_body.model_of(document, legacy=ask.endpoint.has_legacy_name)
-    model = ModelName.parse(requested_name)
     default, inputs = ask.endpoint.streams_by_default, ask.endpoint.inputs
     streams = default is not None and json_body.wants_stream(document, default=default)
-    if not principal.may_use(model):
-        raise ModelForbidden(requested_name, reason=Reason.MODEL_NOT_ALLOWED)
+    model, alias = names.resolve(principal, requested_name)
     headers, size = upstream_headers(ask.headers), len(body)
     conversation = None
     if heads is not None and ask.endpoint.bounds:
@@ -171,7 +201,8 @@ async def read_call(
             heads.note(principal, conversation, fields)
     searches, body = await _searches(principal, ask.endpoint, document, body, model)
     passes = PASSES if searches else 1
-    is_measured = is_measured and not _only_loads(ask, model, document, body)
+    is_local = not any(one.cloud for one in (alias.models if alias is not None else (model,)))
+    is_measured = is_measured and not (is_local and _only_loads(ask, document, body))
     measure = await in_turns(_measured(ask, document, body, passes)) if is_measured else None
     options, lost_tools = load_options(document), len(body) < size
     hides = streams and not ask.endpoint.dialect.stream_has_usage(document)
@@ -193,6 +224,7 @@ async def read_call(
         lost_tools=lost_tools,
         conversation=conversation,
         is_empty=inputs is not None and not json_body.lookup(document, inputs),
+        alias=alias,
     )
 
 
@@ -219,12 +251,12 @@ async def _searches(
     return False, reduced
 
 
-def _only_loads(ask: Ask, model: ModelName, document: dict[str, object], body: RequestBody) -> bool:
-    """Return whether the request only loads or unloads a local model, and so spends no tokens.
+def _only_loads(ask: Ask, document: dict[str, object], body: RequestBody) -> bool:
+    """Return whether the request only loads or unloads a model, and so spends no tokens.
 
     A large body never counts as such: `document` lacks its long values.
     """
-    if not (isinstance(body, bytes) and ask.endpoint.loads) or model.cloud:
+    if not (isinstance(body, bytes) and ask.endpoint.loads):
         return False
     return only_loads(document, in_parts=ask.endpoint.content_in_parts)
 

@@ -30,7 +30,7 @@ from ollama_gateway.flow.failures import (
     read_failure,
 )
 from ollama_gateway.flow.reading import begins_well, is_wordless, reading_of, slices
-from ollama_gateway.flow.scrubbing import scrubbed
+from ollama_gateway.flow.scrubbing import error_for_client
 from ollama_gateway.reasons import Reason
 from ollama_gateway.wire.dialects import Reading
 from ollama_gateway.wire.frames import FrameGarbled, Frames, FrameTooLong, LineFrames, frames_for
@@ -44,6 +44,7 @@ class GoodAnswer:
     """A backend's answer from its first good chunk on. Its owner closes it."""
 
     slot: Slot
+    call: ModelCall
     status: int
     headers: list[tuple[bytes, bytes]]
     frames: Frames | WholeAnswer
@@ -132,15 +133,16 @@ async def _first_chunk(
         raise AttemptFailed(Reason.NOT_AN_OLLAMA, BackendFault.ERROR)
     dialect = call.endpoint.dialect
     if not frames.streamed:
-        frames = WholeAnswer(dialect, call.shape, is_kept=call.endpoint.is_rewritten)
+        is_kept = call.endpoint.is_rewritten
+        frames = WholeAnswer(dialect, call.shape, is_kept=is_kept, renaming=call.renaming())
     first = await _next_frames(incoming, frames, memory)
     if not first:
         raise AttemptFailed(Reason.EMPTY_ANSWER, BackendFault.BROKEN)
     if isinstance(frames, WholeAnswer):
-        _check(frames.reading, backend)
+        _check(frames.reading, slot, call)
         is_good = not call.streams or is_wordless(first, dialect)
     else:
-        _check(await reading_of(first[0], dialect), backend)
+        _check(await reading_of(first[0], dialect), slot, call)
         is_good = call.streams and await begins_well(first[0], dialect, call.shape)
     if not is_good:
         raise AttemptFailed(Reason.GARBLED_ANSWER, BackendFault.ERROR)
@@ -148,6 +150,7 @@ async def _first_chunk(
         slot.placement.answer_id = dialect.answer_id(first[0])
     return GoodAnswer(
         slot,
+        call,
         head.status,
         head.headers,
         frames,
@@ -155,15 +158,15 @@ async def _first_chunk(
         incoming,
         memory,
         is_delimited=not DELIMITERS.isdisjoint(head.fields),
-        client_frame=call.client_frame,
+        client_frame=call.client_frames(),
     )
 
 
-def _check(reading: Reading, backend: Backend) -> None:
+def _check(reading: Reading, slot: Slot, call: ModelCall) -> None:
     if reading.is_garbled:
         raise AttemptFailed(Reason.GARBLED_ANSWER, BackendFault.ERROR)
     if reading.error is not None:
-        raise error_as_answer(scrubbed(reading.error, backend))
+        raise error_as_answer(error_for_client(reading.error, slot.backend, call))
 
 
 async def _next_frames(

@@ -2,8 +2,8 @@
 
 A key that may `manage` still touches only models that its patterns allow. This holds for every name
 in a body: the model that is made, deleted, pulled or pushed (`model`, else `name`), the model it is
-made `from`, and both sides of a copy. A blob has no name: a client that knows its digest has the
-bytes already, or sends them.
+made `from`, and both sides of a copy. None of them may be an alias that hides a model. A blob has
+no name: a client that knows its digest has the bytes already, or sends them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import attrs
 from ollama_gateway.errors import BadRequest, ModelForbidden
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import Endpoint
+from ollama_gateway.flow.resolving import Resolver
 from ollama_gateway.keys.key import Principal
 from ollama_gateway.reasons import Reason
 from ollama_gateway.turns import in_turns
@@ -54,7 +55,7 @@ class Command:
         return self.endpoint.changes_models
 
 
-async def read_command(principal: Principal, ask: Ask) -> Command:
+async def read_command(principal: Principal, ask: Ask, names: Resolver) -> Command:
     """Read and authorise the request.
 
     Raises BadRequest, Forbidden, and the errors of reading a body.
@@ -70,13 +71,17 @@ async def read_command(principal: Principal, ask: Ask) -> Command:
     if ask.endpoint.is_account:
         return Command(ask.endpoint, ask.path, headers, body)
     document = await in_turns(fields_of(body))
-    names = list(_names(ask.endpoint, document))
-    for name in names:
+    touched = list(_names(ask.endpoint, document))
+    for name in touched:
         if not principal.may_use(name):
             raise ModelForbidden(name.short, reason=Reason.MODEL_NOT_ALLOWED)
+        if names.hides(principal, name):
+            raise BadRequest(
+                f"{name.short} is an alias here: name its model", reason=Reason.INVALID_MODEL_NAME
+            )
     default = ask.endpoint.streams_by_default
     streams = default is not None and json_body.wants_stream(document, default=default)
-    return Command(ask.endpoint, ask.path, headers, body, names[0], streams)
+    return Command(ask.endpoint, ask.path, headers, body, touched[0], streams)
 
 
 def _names(endpoint: Endpoint, document: dict[str, object]) -> Iterator[ModelName]:

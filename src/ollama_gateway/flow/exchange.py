@@ -16,15 +16,14 @@ import attrs
 
 from ollama_gateway import clock
 from ollama_gateway.backends.backend import Backend
-from ollama_gateway.backends.backends import Backends, ModelDown, ModelUnknown
+from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.evaluation import RouteRequest
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.selection import Candidates
-from ollama_gateway.errors import GatewayError, ModelForbidden, Unavailable
+from ollama_gateway.errors import GatewayError
 from ollama_gateway.flow.admission import (
     ModelCall,
     bound_answer,
-    check_remote,
     may_call,
     read_call,
 )
@@ -34,8 +33,10 @@ from ollama_gateway.flow.attempt import GoodAnswer, try_backend
 from ollama_gateway.flow.changing_heads import ChangingHeads
 from ollama_gateway.flow.deadline import Deadline, Deadlines
 from ollama_gateway.flow.failures import AttemptFailed
+from ollama_gateway.flow.fallbacks import Fallbacks
 from ollama_gateway.flow.race import Race, Rules
 from ollama_gateway.flow.relay import relay
+from ollama_gateway.flow.resolving import Resolver
 from ollama_gateway.flow.target import backend_override
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.key import Principal
@@ -54,6 +55,7 @@ class Exchange:
     ledger: Ledger
     limits: Limiter
     backends: Backends
+    names: Resolver
     deadlines: Deadlines
     rules: Rules
     answers: AnswerBudget
@@ -71,20 +73,23 @@ class Exchange:
             with self.limits.lease(quota, record) as lease:  # holds nothing yet
                 call = await self._read(principal, ask, lease)  # 429, 408, 413, 503, 400, 403
                 record.model, record.bytes_in = call.model.short, call.size
+                record.alias = call.requested_name.strip() if call.alias else None
                 record.reason = Reason.TOOLS_REMOVED if call.lost_tools else None
                 record.end_user = record.end_user or call.end_user
                 with Deadline(ask.arrived + self.deadlines.total):  # 504
-                    candidates = self.candidates(principal, call, only)  # 503, the one 403
+                    call = self.available(call, only)  # 503, the one 403
                     await self.limits.admit(lease, self._cost(call, quota))  # 429, 503, 400
                     await self.ledger.admit(record)  # 503
                     call = bound_answer(call, lease.output)  # 400
+                    candidates = self.candidates(principal, call, only)
                     race = self.race(candidates, call, ask, record)
                     async with race as winner:  # 502, 503, 504; leaving closes the losers
+                        call = call.to(winner.slot.model)
                         record.backend = winner.backend.name
                         record.model = winner.backend.spelling(call.model) or record.model
                         record.ttft = clock.now() - ask.arrived
                         record.affinity = winner.slot.affinity
-                        told = self.exposed(winner.backend.name, record.affinity)
+                        told = self.exposed(call, record.backend, record.affinity)
                         extra = lease.headers + call.changes + told
                         finish = partial(self._finish, lease, record, call, winner.backend)
                         await relay(winner, ask, record, finish, self.deadlines.idle, extra)
@@ -99,33 +104,42 @@ class Exchange:
             principal = await self.keys.identify(ask.credential)  # 401
             may_call(principal, ask)  # 403
         is_measured = lease.quota.has_budget or not ask.endpoint.reports_usage
-        return await read_call(principal, ask, body, is_measured=is_measured, heads=self.heads)
-
-    def candidates(self, principal: Principal, call: ModelCall, only: Backend | None) -> Candidates:
-        """Return the backends that may serve the call, or `only` that one.
-
-        Raises Unavailable or Forbidden where none hosts the model.
-        """
-        check_remote(principal, self.backends, call.model, call.requested_name)
-        try:
-            self.backends.check(call.model, clock.now(), only)
-        except ModelDown as down:
-            raise Unavailable(reason=down.reason) from None
-        except ModelUnknown:
-            raise ModelForbidden(call.requested_name, reason=Reason.UNKNOWN_MODEL) from None
-        is_slotless = call.endpoint.is_slotless
-        route = RouteRequest(
-            call.model,
-            principal.key_id,
-            call.load_options,
-            is_slotless,
-            only,
-            call.conversation,
-            call.size,
+        return await read_call(
+            principal, ask, body, self.names, is_measured=is_measured, heads=self.heads
         )
-        return Candidates(self.backends, route, self.deadlines.queue)
 
-    def race(self, candidates: Candidates, call: ModelCall, ask: Ask, record: AuditRecord) -> Race:
+    def available(self, call: ModelCall, only: Backend | None) -> ModelCall:
+        """Return the call with those of its models that a backend, or `only` that one, hosts now.
+
+        Raises Unavailable or Forbidden where there is none.
+        """
+        return call.among(self.names.served(call.models, call.requested_name, only))
+
+    def candidates(
+        self, principal: Principal, call: ModelCall, only: Backend | None
+    ) -> Candidates | Fallbacks:
+        """Return the backends that may serve the call, or `only` that one."""
+        options, is_slotless = call.load_options, call.endpoint.is_slotless
+        found = [
+            Candidates(self.backends, route, self.deadlines.queue)
+            for model in call.models
+            for route in [
+                RouteRequest(
+                    model,
+                    principal.key_id,
+                    options,
+                    is_slotless,
+                    only,
+                    call.conversation,
+                    call.size,
+                )
+            ]
+        ]
+        return found[0] if call.alias is None else Fallbacks(found, on_full=call.alias.on_full)
+
+    def race(
+        self, candidates: Candidates | Fallbacks, call: ModelCall, ask: Ask, record: AuditRecord
+    ) -> Race:
         """Return the race for the first good chunk; the record lists its attempts.
 
         A whole answer may use all of the total time; it has no first chunk of its own.
@@ -150,8 +164,10 @@ class Exchange:
         if call.may_write_unheard:
             note.pace = slot.health.pace
         record.attempts.append(note)
+        if call.alias is not None:
+            record.model = note.model = slot.model.short
         try:
-            answer = await try_backend(slot, call, record.key_id, self.answers)
+            answer = await try_backend(slot, call.to(slot.model), record.key_id, self.answers)
         except (AttemptFailed, GatewayError) as failure:
             note.reason = failure.reason
             raise
@@ -164,6 +180,8 @@ class Exchange:
         self, lease: Lease, record: AuditRecord, call: ModelCall, backend: Backend
     ) -> None:
         """Settle and record a request whose answer is complete; raises Unavailable."""
+        if call.alias is not None:
+            lease.cost = attrs.evolve(lease.cost, model=call.model.key)
         self.limits.settle(lease)
         if record.prompt_tokens is None and call.measure and not call.endpoint.reports_usage:
             estimated, context = self.limits.prompts.estimated, self.backends.context(call.model)
@@ -173,13 +191,21 @@ class Exchange:
         await self.ledger.finalize(record)
 
     def _cost(self, call: ModelCall, quota: Quota) -> Cost:
+        """Return what the dearest of the call's models may need."""
         measure = call.measure if quota.has_budget else None
-        context = self.backends.context(call.model) if measure else None
-        return Cost(call.model.key, measure, context)
+        if measure is None:
+            return Cost(call.model.key)
+        costs = [Cost(m.key, measure, self.backends.context(m)) for m in call.models]
+        bound = self.limits.prompts.bound
+        return max(costs, key=lambda cost: bound(cost.model, measure, cost.context))
 
-    def exposed(self, backend: str, affinity: str | None = None) -> Headers:
-        """Return the headers that tell of the backend, if clients may see it."""
+    def exposed(self, call: ModelCall, backend: str, affinity: str | None = None) -> Headers:
+        """Return headers that tell of the backend and an alias's model, if clients may see them."""
         if not self.expose_backend:
             return []
-        kept = [(b"x-gateway-affinity", affinity.encode())] if affinity is not None else []
-        return [(b"x-gateway-backend", backend.encode()), *kept]
+        told = [(b"x-gateway-backend", backend.encode())]
+        if call.alias is not None:
+            told.append((b"x-gateway-model", call.model.short.encode()))
+        if affinity is not None:
+            told.append((b"x-gateway-affinity", affinity.encode()))
+        return told

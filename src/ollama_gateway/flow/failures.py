@@ -18,7 +18,7 @@ from ollama_gateway.backends.health import BackendFault
 from ollama_gateway.backends.transport import BackendAnswer
 from ollama_gateway.errors import Blame, GatewayError
 from ollama_gateway.flow.admission import ModelCall
-from ollama_gateway.flow.scrubbing import scrubbed
+from ollama_gateway.flow.scrubbing import error_for_client
 from ollama_gateway.reasons import AnyReason, Reason, reason_of
 from ollama_gateway.wire.encoding import GZIP, unzipped
 
@@ -90,7 +90,7 @@ async def read_failure(backend: Backend, call: ModelCall, incoming: BackendAnswe
     """Return the error that a status other than 2xx means, for the client or for the race."""
     status = incoming.head.status
     error = call.endpoint.dialect.read_body(await _error_body(incoming)).error
-    text = None if error is None else scrubbed(error, backend)
+    text = None if error is None else error_for_client(error, backend, call)
     if status in CLIENT_ERROR_STATUSES:
         return BackendRefused(status, text)
     if status == httpx.codes.INTERNAL_SERVER_ERROR and text and text.startswith(INVALID_REQUEST):

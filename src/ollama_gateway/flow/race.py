@@ -37,6 +37,7 @@ from ollama_gateway.backends.selection import Candidates
 from ollama_gateway.errors import GatewayError, Unavailable, UpstreamTimeout
 from ollama_gateway.flow.attempt import GoodAnswer
 from ollama_gateway.flow.failures import AttemptFailed
+from ollama_gateway.flow.fallbacks import Fallbacks
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
 from ollama_gateway.flow.verdict import verdict
 from ollama_gateway.metrics import Metrics
@@ -81,7 +82,7 @@ class Race:
     status), Unavailable or Forbidden.
     """
 
-    candidates: Candidates
+    candidates: Candidates | Fallbacks
     start: StartAttempt
     rules: Rules
     deadline: float
@@ -258,6 +259,8 @@ class Race:
             route = self.candidates.route
             self.rules.hedging.observe(route.model.key, waited, route.size)
         for runner in self.runners:
+            if runner.slot.model != winner.slot.model:
+                continue  # the request may be wrong for one model and right for another
             if runner.failure is not None and runner.failure.fault is BackendFault.ERROR:
                 runner.slot.blame(runner.failure.reason, now)
             elif runner.is_running and runner.slot.began < winner.slot.began:

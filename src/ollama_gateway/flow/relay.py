@@ -20,14 +20,13 @@ from functools import partial
 import trio
 
 from ollama_gateway import clock
-from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.health import BackendFault
 from ollama_gateway.errors import GatewayError, UpstreamFailed, UpstreamTimeout
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.attempt import GoodAnswer
 from ollama_gateway.flow.failures import AttemptFailed
 from ollama_gateway.flow.reading import reading_of
-from ollama_gateway.flow.scrubbing import scrubbed
+from ollama_gateway.flow.scrubbing import error_for_client
 from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.reasons import Reason
 from ollama_gateway.wire.dialects import Dialect, ReportedUsage
@@ -101,7 +100,7 @@ async def _relay_whole(
     finally:
         _note_whole(answer, whole, ask, record, parts)
     if whole.reading.error is not None or whole.reading.is_garbled:
-        raise _failure(whole.reading.error, answer.backend)
+        raise _failure(whole.reading.error, answer)
     record.bytes_out += sum(map(len, parts))
     await finish()
     if is_passed_on:
@@ -163,16 +162,17 @@ async def _examine(
         if reading.usage is not None:
             _note_usage(record, reading.usage, answer)
         if reading.error is not None or reading.is_garbled:
-            return frames[:place], _failure(reading.error, answer.backend), False
+            return frames[:place], _failure(reading.error, answer), False
         if reading.is_last:
             return frames[: place + 1], None, True
     return frames, None, False
 
 
-def _failure(error: str | None, backend: Backend) -> GatewayError:
+def _failure(error: str | None, answer: GoodAnswer) -> GatewayError:
     if error is None:
         return UpstreamFailed("the backend's answer broke", reason=Reason.GARBLED_ANSWER)
-    return UpstreamFailed(scrubbed(error, backend), reason=Reason.ERROR_IN_STREAM)
+    text = error_for_client(error, answer.backend, answer.call)
+    return UpstreamFailed(text, reason=Reason.ERROR_IN_STREAM)
 
 
 def _count(record: AuditRecord, frames: list[bytes], dialect: Dialect) -> None:

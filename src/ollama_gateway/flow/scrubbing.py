@@ -1,4 +1,4 @@
-"""Remove addresses and paths from the error texts of backends."""
+"""Remove addresses, paths and the model behind an alias from the error texts of backends."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from ollama_gateway.backends.backend import Backend
+from ollama_gateway.flow.admission import ModelCall
 
 _LOCATIONS: Final = re.compile(
     r"\w+://\S+"  # URLs
@@ -24,3 +25,13 @@ def scrubbed(text: str, backend: Backend) -> str:
     line = _BREAKS.sub(" ", text.strip())
     host = rf"(?<![\w-]){re.escape(backend.url.host)}(?![\w-])"
     return re.sub(host, "(hidden)", _LOCATIONS.sub("(hidden)", line), flags=re.IGNORECASE)
+
+
+def error_for_client(text: str, backend: Backend, call: ModelCall) -> str:
+    """Return a backend's error text for the client of a call: with the name that it asked for."""
+    line = scrubbed(text, backend)
+    if call.alias is None:
+        return line
+    for name in (call.model.key, call.name_for(backend), call.model.short):
+        line = line.replace(name, call.requested_name.strip())
+    return line

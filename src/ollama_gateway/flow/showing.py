@@ -19,8 +19,8 @@ import attrs
 from ollama_gateway import clock
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.evaluation import RouteRequest, evaluate, in_order
-from ollama_gateway.errors import ModelForbidden, NotFound
-from ollama_gateway.flow.admission import ModelCall, check_remote, may_call, read_call
+from ollama_gateway.errors import NotFound
+from ollama_gateway.flow.admission import ModelCall, may_call, read_call
 from ollama_gateway.flow.answers import AnswerMemory
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.deadline import Deadline
@@ -32,8 +32,9 @@ from ollama_gateway.limits.at_once import AtOnce
 from ollama_gateway.reasons import Reason
 from ollama_gateway.turns import in_turns
 from ollama_gateway.wire.headers import Headers, downstream_headers, upstream_headers
-from ollama_gateway.wire.modelfile import without_places
+from ollama_gateway.wire.modelfile import with_name, without_places
 from ollama_gateway.wire.names import ModelName
+from ollama_gateway.wire.renaming import Renaming
 
 COPILOT: Final = b"GitHubCopilotChat/"
 MAX_CACHED_REQUEST: Final = 4096
@@ -44,8 +45,9 @@ CacheKey = tuple[str, str, str, bytes, bool]
 
 @attrs.frozen
 class Shown:
-    """A description, and the name of the backend that gave it."""
+    """A description, its model, and the name of the backend that gave it."""
 
+    model: ModelName
     backend: str
     headers: Headers
     body: bytes = attrs.field(repr=False)
@@ -111,27 +113,25 @@ class Showing:
             may_call(principal, ask)  # 403, 415
             only = backend_override(principal, ask, self.exchange.backends)  # 403, 400
             with self.at_once.place(principal.key_id):  # 429
-                call = await _read(principal, ask)  # 400, 403, 408, 413, 503
-                check_remote(
-                    principal, self.exchange.backends, call.model, call.requested_name
-                )  # 403
-                first = self._first(
-                    RouteRequest(call.model, principal.key_id, is_slotless=True, only=only)
-                )
-                shown = self.cache.get(_cache_key(call, first) if first else None)
+                call = await self._read(principal, ask)  # 400, 403, 408, 413, 503
+                shown = self._cached(principal, call, only)
                 if shown is None:
                     shown = await self._ask(principal, ask, call, only, record)  # 403, 502, ...
                 is_trusted = principal.may_call("manage")
                 body = shown.body if is_trusted else await in_turns(without_places(shown.body))
-                exposed = self.exchange.exposed(shown.backend)
+                body = _renamed(body, call, shown.model)
+                exposed = self.exchange.exposed(call.to(shown.model), shown.backend)
                 with AnswerMemory(self.exchange.answers) as memory:
                     memory.take(len(body))
                     await ask.downstream.respond(200, shown.headers + exposed, body)
 
-    def _first(self, route: RouteRequest) -> Backend | None:
-        """Return the backend that would be asked now."""
-        evaluated = in_order(evaluate(route, self.exchange.backends, clock.now()))
-        return evaluated[0].backend if evaluated else None
+    def _cached(self, principal: Principal, call: ModelCall, only: Backend | None) -> Shown | None:
+        """Return what the backend that would be asked now is known to answer."""
+        for model in call.models:
+            route = RouteRequest(model, principal.key_id, is_slotless=True, only=only)
+            if found := in_order(evaluate(route, self.exchange.backends, clock.now())):
+                return self.cache.get(_cache_key(call.to(model), found[0].backend))
+        return None
 
     async def _ask(
         self,
@@ -141,32 +141,49 @@ class Showing:
         only: Backend | None,
         record: AuditRecord,
     ) -> Shown:
+        call = self.exchange.available(call, only)
         candidates = self.exchange.candidates(principal, call, only)
         deadline = ask.arrived + self.exchange.deadlines.total
         with Deadline(deadline, "no backend answered in time", Reason.FIRST_CHUNK_TIMEOUT):
             async with self.exchange.race(candidates, call, ask, record) as winner:
+                call = call.to(winner.slot.model)
                 name, headers = winner.backend.name, downstream_headers(winner.headers)
-                shown = Shown(name, headers, b"".join(winner.first))
+                shown = Shown(call.model, name, headers, b"".join(winner.first))
                 self.cache.put(_cache_key(call, winner.backend), shown)
                 return shown
 
+    async def _read(self, principal: Principal, ask: Ask) -> ModelCall:
+        """Read and authorise the request.
 
-async def _read(principal: Principal, ask: Ask) -> ModelCall:
-    """Read and authorise the request.
+        Raises BadRequest, Forbidden, NotFound, and the errors of reading a body.
+        """
+        names = self.exchange.names
+        if not ask.endpoint.parameter:
+            body = await ask.downstream.body(principal.key_id)
+            return await read_call(principal, ask, body, names, is_measured=False)
+        name = unquote(ask.parameter)
+        if "/" in name:
+            raise NotFound  # Ollama's router takes one segment
+        model, alias = names.resolve(principal, name)
+        return ModelCall(
+            ask.endpoint,
+            model,
+            name,
+            streams=False,
+            headers=upstream_headers(ask.headers),
+            body=b"",
+            parameter=quote(name, safe=":"),
+            alias=alias,
+        )
 
-    Raises BadRequest, Forbidden, NotFound, and the errors of reading a body.
-    """
-    if not ask.endpoint.parameter:
-        body = await ask.downstream.body(principal.key_id)
-        return await read_call(principal, ask, body, is_measured=False)
-    name = unquote(ask.parameter)
-    if "/" in name:
-        raise NotFound  # Ollama's router takes one segment
-    model = ModelName.parse(name)
-    if not principal.may_use(model):
-        raise ModelForbidden(name, reason=Reason.MODEL_NOT_ALLOWED)
-    headers, parameter = upstream_headers(ask.headers), quote(name, safe=":")
-    return ModelCall(ask.endpoint, model, name, False, headers, b"", parameter=parameter)  # noqa: FBT003
+
+def _renamed(body: bytes, call: ModelCall, model: ModelName) -> bytes:
+    """Return a description with the name that was asked for, if that is an alias."""
+    if call.alias is None:
+        return body
+    if call.parameter:
+        return Renaming(call.requested_name, key="id").frame(body)
+    return with_name(body, model.short, call.requested_name.strip())
 
 
 def _cache_key(call: ModelCall, backend: Backend) -> CacheKey | None:

@@ -23,8 +23,10 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.errors import BadRequest, Unauthorized
-from ollama_gateway.wire.names import MAX_PATTERN, ModelName, is_cloud_pattern, matches
+from ollama_gateway.errors import Unauthorized
+from ollama_gateway.keys.patterns import cover_alias, cover_cloud, cover_model, is_pattern
+from ollama_gateway.models.aliases import MAX_OWN_ALIASES, NO_ALIASES, Aliases, faults_of
+from ollama_gateway.wire.names import ModelName
 
 PREFIX: Final = "ogw_"
 MIN_IMPORTED: Final = 20
@@ -155,19 +157,15 @@ def _check_models(_key: object, _field: object, models: tuple[str, ...]) -> None
     if not models:
         raise WrongValue("a key needs at least one model pattern; '*' is all but cloud models")
     for pattern in models:
-        if not _is_pattern(pattern):
+        if not is_pattern(pattern):
             raise WrongValue(f"{pattern[:60]!r} is neither a model name nor a pattern")
 
 
-def _is_pattern(text: str) -> bool:
-    """Return whether a pattern can match: it is a model name, or ASCII with wildcards."""
-    if any(wildcard in text for wildcard in "*?["):
-        return re.fullmatch(rf"[!-~]{{1,{MAX_PATTERN}}}", text) is not None
-    try:
-        ModelName.parse(text)
-    except BadRequest:
-        return False
-    return True
+def _check_aliases(_key: object, _field: object, aliases: Aliases) -> None:
+    if len(aliases.all) > MAX_OWN_ALIASES:
+        raise WrongValue(f"a key has at most {MAX_OWN_ALIASES} aliases")
+    for name, fault in faults_of(aliases.all):
+        raise WrongValue(f"the alias {name} {fault}")
 
 
 def _check_endpoints(_key: object, _field: object, endpoints: frozenset[str]) -> None:
@@ -232,6 +230,8 @@ class APIKey:
     limits: KeyLimits = KeyLimits()
     user_header: str | None = attrs.field(default=None, validator=_check_user_header)
     """The header in which a front end names its end user, in lower case."""
+    aliases: Aliases = attrs.field(default=NO_ALIASES, validator=_check_aliases)
+    """Its own, which come before those of the settings."""
 
     def is_active(self, now: datetime) -> bool:
         """Return whether the key grants access at this moment."""
@@ -248,7 +248,7 @@ class APIKey:
     def principal(self) -> Principal:
         """Return the principal that presents this key."""
         rights = (self.models, self.endpoints, self.limits)
-        return Principal(self.id, self.name, *rights, self.user_header)
+        return Principal(self.id, self.name, *rights, self.user_header, self.aliases)
 
 
 @attrs.frozen
@@ -262,14 +262,20 @@ class Principal:
     limits: KeyLimits = KeyLimits()
     user_header: str | None = None
     """The header that names the end user."""
+    aliases: Aliases = NO_ALIASES
+    """Its own aliases."""
 
     def may_use(self, name: ModelName) -> bool:
         """Return whether one of the key's patterns covers this model."""
-        return any(matches(pattern, name) for pattern in self.models)
+        return cover_model(self.models, name)
+
+    def may_use_alias(self, name: ModelName) -> bool:
+        """Return whether one of the key's patterns covers an alias, by the name that is asked."""
+        return cover_alias(self.models, name)
 
     def may_search(self) -> bool:
         """Return whether the key may use Ollama's web search, which its cloud answers."""
-        return any(is_cloud_pattern(pattern) for pattern in self.models)
+        return cover_cloud(self.models)
 
     def may_call(self, group: str) -> bool:
         """Return whether the key has this endpoint group."""

@@ -27,6 +27,7 @@ from ollama_gateway.keys.key import (
 )
 from ollama_gateway.keys.sql import COLUMNS, LISTED, NAMES, KeyStore
 from ollama_gateway.keys.store import KeySecret
+from ollama_gateway.models.aliases import aliases_from, text_of
 from ollama_gateway.storage.database import DatabaseError
 from ollama_gateway.storage.migrations import check_schema
 
@@ -153,12 +154,13 @@ def _to_row(key: APIKey) -> tuple[Any, ...]:
     """Return a key's values in the order of `_NAMES`."""
     rights = (list(key.models), sorted(key.endpoints))
     times = (key.created_at, key.expires_at, key.revoked_at)
-    return (key.id, key.name, *rights, *times, key.user_header, *attrs.astuple(key.limits))
+    own = (key.user_header, text_of(key.aliases))
+    return (key.id, key.name, *rights, *times, *own, *attrs.astuple(key.limits))
 
 
 def _to_key(row: Sequence[Any]) -> APIKey:
     """Read a row; raises `StoreError` if another program wrote it."""
-    key_id, name, models, endpoints, created, expires, revoked, header, *limits = row
+    key_id, name, models, endpoints, created, expires, revoked, header, aliases, *limits = row
     try:
         return APIKey(
             id=key_id,
@@ -170,6 +172,7 @@ def _to_key(row: Sequence[Any]) -> APIKey:
             revoked_at=_in_utc(revoked),
             limits=KeyLimits(*limits),
             user_header=header,
+            aliases=aliases_from(aliases),
         )
     except (KeyRefused, ValueError, TypeError, AttributeError) as error:
         shown = key_id if key_id.isprintable() else "?"

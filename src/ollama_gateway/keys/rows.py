@@ -15,6 +15,7 @@ import attrs
 
 from ollama_gateway.keys.key import APIKey, KeyLimits, KeyRefused, StoreError
 from ollama_gateway.keys.sql import LISTED, NAMES
+from ollama_gateway.models.aliases import aliases_from, text_of
 
 STEPS: Final = (
     (
@@ -41,6 +42,7 @@ STEPS: Final = (
         "ALTER TABLE keys ADD COLUMN tokens_per_month INTEGER",
     ),
     ("ALTER TABLE keys ADD COLUMN user_header TEXT",),
+    ("ALTER TABLE keys ADD COLUMN aliases TEXT",),
 )
 """The statements that lead from each schema version to the next; 0 is an empty file."""
 
@@ -75,13 +77,14 @@ def to_row(key: APIKey) -> tuple[str | int | None, ...]:
         to_text(key.expires_at) if key.expires_at else None,
         to_text(key.revoked_at) if key.revoked_at else None,
         key.user_header,
+        text_of(key.aliases),
         *attrs.astuple(key.limits),
     )
 
 
 def to_key(row: Sequence[Any]) -> APIKey:
     """Read a row; raises `StoreError` if another program wrote it."""
-    key_id, name, models, endpoints, created, expires, revoked, header, *limits = row
+    key_id, name, models, endpoints, created, expires, revoked, header, aliases, *limits = row
     try:
         return APIKey(
             id=key_id,
@@ -93,6 +96,7 @@ def to_key(row: Sequence[Any]) -> APIKey:
             revoked_at=to_time(revoked),
             limits=KeyLimits(*limits),
             user_header=header,
+            aliases=aliases_from(aliases),
         )
     except (KeyRefused, ValueError, TypeError) as error:
         raise StoreError(f"the row of key {key_id} cannot be read: {error}") from error

@@ -28,6 +28,7 @@ from ollama_gateway.keys.key import (
 )
 from ollama_gateway.keys.statements import KeyStatements
 from ollama_gateway.keys.store import Changes, ImportedKey, KeySecret, MergedKeys, StoredKey
+from ollama_gateway.models.aliases import NO_ALIASES, Aliases
 from ollama_gateway.suggestions import did_you_mean
 
 NAMES: Final = (
@@ -39,6 +40,7 @@ NAMES: Final = (
     "expires_at",
     "revoked_at",
     "user_header",
+    "aliases",
     "requests_per_minute",
     "concurrent_requests",
     "tokens_per_day",
@@ -68,12 +70,14 @@ class KeyStore(KeyStatements):
         expires_at: datetime | None = None,
         limits: KeyLimits = KeyLimits(),  # noqa: B008 - frozen
         user_header: str | None = None,
+        aliases: Aliases = NO_ALIASES,
     ) -> tuple[APIKey, str]:
         """Make a key; return it and its text, which is stored nowhere."""
         secret = generate()
         rights = {"models": models, "endpoints": endpoints, "limits": limits}
         times = {"created_at": self._now(), "expires_at": expires_at}
-        key = APIKey(secret.id, name, **rights, **times, user_header=user_header)  # type: ignore[arg-type]
+        own = {"user_header": user_header, "aliases": aliases}
+        key = APIKey(secret.id, name, **rights, **times, **own)  # type: ignore[arg-type]
         with self._change():
             self._refuse_taken(name)
             self._insert(key)

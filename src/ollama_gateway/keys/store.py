@@ -8,6 +8,7 @@ from typing import TypedDict
 import attrs
 
 from ollama_gateway.keys.key import APIKey, KeyLimits
+from ollama_gateway.models.aliases import Aliases
 
 
 class Changes(TypedDict, total=False):
@@ -19,6 +20,7 @@ class Changes(TypedDict, total=False):
     expires_at: datetime | None
     limits: KeyLimits
     user_header: str | None
+    aliases: Aliases
 
 
 @attrs.frozen

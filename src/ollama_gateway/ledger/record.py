@@ -49,6 +49,8 @@ class Attempt:
     )
     reason: AnyReason | None = attrs.field(default=None, metadata=stored(TEXT))
     """Why it failed; None while it runs and when it answered."""
+    model: str | None = attrs.field(default=None, metadata=stored(TEXT))
+    """The model that was asked, if the request named an alias."""
     pace: float = 0.0
     """Tokens a second that the backend is known to write before it sends anything."""
 
@@ -75,6 +77,9 @@ class AuditRecord:
     endpoint: str = attrs.field(metadata=stored(TEXT, is_column=True))
     dialect: str = attrs.field(metadata=stored(TEXT))
     model: str | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))
+    """The model that answered, or was tried last."""
+    alias: str | None = attrs.field(default=None, metadata=stored(TEXT))
+    """The name that the client asked for, if it was an alias."""
     backend: str | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))
     outcome: Outcome = attrs.field(default="completed", metadata=stored(TEXT, is_column=True))
     reason: AnyReason | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))

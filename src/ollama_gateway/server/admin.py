@@ -17,29 +17,30 @@ import attrs
 
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.catalog import names
-from ollama_gateway.backends.evaluation import RouteRequest
 from ollama_gateway.errors import BadRequest, NotFound
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.changing_heads import ADVICE, ChangingHeads
 from ollama_gateway.flow.hedging import Hedging
-from ollama_gateway.keys.key import APIKey, KeyRefused, utc_now
+from ollama_gateway.flow.resolving import Resolver
+from ollama_gateway.keys.key import APIKey, KeyRefused, Principal, utc_now
 from ollama_gateway.ledger.audit import AuditServices
 from ollama_gateway.limits.leases import Limiter
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.printable import printable
 from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.degraded import degraded_backends
-from ollama_gateway.server.explain import explain, facts_of
+from ollama_gateway.server.explain import explain_all, facts_of
 from ollama_gateway.server.reload_handlers import JSON_HEADERS, Reloader
 from ollama_gateway.server.routes import Routes
 from ollama_gateway.wire.headers import Headers
-from ollama_gateway.wire.identity import HEADERS, conversation_of
 from ollama_gateway.wire.names import ModelName
 
 if TYPE_CHECKING:  # redis only where it is configured
     from ollama_gateway.backends.shared import CatalogCopier
     from ollama_gateway.storage.redis_faults import RedisFault
 
+ANYONE: Final = Principal("", "", ("*", "*cloud"), frozenset())
+"""Stands for a key that may use all models, where none is named."""
 METRICS_HEADERS: Final[Headers] = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
 
 
@@ -48,6 +49,7 @@ class Admin:
     """Handlers of the admin listener."""
 
     backends: Backends
+    names: Resolver
     metrics: Metrics
     access: AdminAccess
     keys_are_readable: Callable[[], bool]
@@ -195,8 +197,10 @@ class Admin:
         await ask.downstream.respond(200, JSON_HEADERS, json.dumps(status).encode())
 
     async def models(self, ask: Ask) -> None:
-        """Answer `/models.json`: the names of all models, which `gatewayctl` completes."""
-        body = {"models": names(self.backends.catalog.models.values())}
+        """Answer `/models.json`: the names of models and aliases, which `gatewayctl` completes."""
+        aliases = [alias.name for alias in self.names.aliases.exact.values()]
+        found = dict.fromkeys([*names(self.backends.catalog.models.values()), *aliases])
+        body = {"models": list(found)}
         await ask.downstream.respond(200, JSON_HEADERS, json.dumps(body).encode())
 
     async def usage(self, ask: Ask) -> None:
@@ -229,10 +233,10 @@ class Admin:
     async def explain(self, ask: Ask) -> None:
         """Answer `/explain/MODEL?key=KEY&session=ID`: who would get a request now, and why.
 
-        KEY is an id or a name; 400 if it is unknown, or if there is none for a session. ID is the
-        value of the header in which a client names its conversation.
+        MODEL may be an alias. KEY is an id or a name; 400 if it is unknown, or if there is none for
+        a session. ID is the value of the header in which a client names its conversation.
         """
-        model, query = ModelName.parse(unquote(ask.parameter)), parse_qs(ask.query)
+        name, query = ModelName.parse(unquote(ask.parameter)), parse_qs(ask.query)
         given, session = query.get("key"), query.get("session")
         if session and not given:
             raise BadRequest("a session belongs to a key: name it too")
@@ -241,26 +245,19 @@ class Admin:
         except KeyRefused as error:
             raise BadRequest(str(error)) from None
         now = anyio.current_time()
-        delay = self.hedging.delay(model.key)
+        principal = key.principal() if key else ANYONE
+        alias = self.names.alias_of(principal, name)
+        allowed = self.names.allowed(principal, name, alias)
+        models = allowed or (alias.models if alias is not None else (name,))
+        may_use = key is not None and key.is_active(utc_now()) and bool(allowed)
+        delay = self.hedging.delay(models[0].key)
         body = {
-            "model": model.short,
-            "key": key and {"id": key.id, "name": key.name, "may_use": _may_use(key, model)},
+            "model": models[0].short,
+            "alias": alias and {"name": alias.name, "models": [m.short for m in alias.models]},
+            "key": key and {"id": key.id, "name": key.name, "may_use": may_use},
             "hedge_after_s": delay if math.isfinite(delay) else None,
             "waiting": len(self.backends.line),
             "advice": ADVICE if key and self.heads.is_advised(key.id) else None,
-            **explain(_route(model, key, session), self.backends, now),
+            **explain_all(models, key.id if key else "", self.backends, now, session),
         }
         await ask.downstream.respond(200, JSON_HEADERS, json.dumps(body).encode())
-
-
-def _route(model: ModelName, key: APIKey | None, session: list[str] | None) -> RouteRequest:
-    if key is None:
-        return RouteRequest(model, "")
-    headers = [(HEADERS[0], name.encode("utf-8", "surrogatepass")) for name in session or ()]
-    conversation = conversation_of(key.id, model.key, headers, {})
-    return RouteRequest(model, key.id, conversation=conversation)
-
-
-def _may_use(key: APIKey, model: ModelName) -> bool:
-    """Return True if the key is active and has the right to the model."""
-    return key.is_active(utc_now()) and key.principal().may_use(model)

@@ -6,7 +6,7 @@ what would happen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ollama_gateway.backends.backend import Backend
@@ -14,6 +14,8 @@ from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.breaker import Breaker
 from ollama_gateway.backends.evaluation import Evaluation, RouteRequest, evaluate, in_order
 from ollama_gateway.backends.placement import Choice, choose
+from ollama_gateway.wire.identity import HEADERS, conversation_of
+from ollama_gateway.wire.names import ModelName
 
 Facts = dict[str, Any]
 
@@ -57,6 +59,32 @@ def _reads(evaluation: Evaluation, choice: Choice, now: float) -> Iterator[str]:
             yield "its line costs more than reading the prompt elsewhere"
     elif own is None and backend is choice.first:
         yield "first for this conversation"
+
+
+def explain_all(
+    models: Sequence[ModelName],
+    key_id: str,
+    backends: Backends,
+    now: float,
+    session: Sequence[str] | None = None,
+) -> dict[str, list[Facts]]:
+    """Return what `explain` does, for models of which each is asked after the one before.
+
+    `session` names a conversation of the key.
+    """
+    headers = [(HEADERS[0], name.encode("utf-8", "surrogatepass")) for name in session or ()]
+    conversation = conversation_of(key_id, models[0].key, headers, {})
+    explained = []
+    for model in models:
+        route = RouteRequest(model, key_id, conversation=conversation)
+        explained.append((model.short, explain(route, backends, now)))
+    found = {
+        part: [{"model": model, **fact} for model, parts in explained for fact in parts[part]]
+        for part in ("candidates", "passed_over")
+    }
+    for order, candidate in enumerate(found["candidates"], 1):
+        candidate["order"] = order
+    return found
 
 
 def facts_of(backend: Backend, now: float) -> Facts:

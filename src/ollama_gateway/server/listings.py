@@ -17,6 +17,7 @@ from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.catalog import Catalog, ModelEntry
 from ollama_gateway.errors import Forbidden, Unavailable
 from ollama_gateway.flow.ask import Ask
+from ollama_gateway.flow.resolving import Resolver
 from ollama_gateway.flow.target import backend_override
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.key import Principal
@@ -36,10 +37,27 @@ class Listings:
     """Handlers of the `read` routes that the catalog answers."""
 
     keys: KeyCache
-    backends: Backends
-    native: EncodedLists = attrs.field(factory=lambda: EncodedLists(_json, _native_list))
-    loaded: EncodedLists = attrs.field(factory=lambda: EncodedLists(_json, _native_list))
-    cards: EncodedLists = attrs.field(factory=lambda: EncodedLists(_card, _card_list))
+    names: Resolver
+    native: EncodedLists = attrs.field(init=False)
+    loaded: EncodedLists = attrs.field(init=False)
+    cards: EncodedLists = attrs.field(init=False)
+
+    @native.default
+    def _native(self) -> EncodedLists:
+        return EncodedLists(_json, _native_list, self.names)
+
+    @loaded.default
+    def _loaded(self) -> EncodedLists:
+        return EncodedLists(_json, _native_list)
+
+    @cards.default
+    def _cards(self) -> EncodedLists:
+        return EncodedLists(_card, _card_list, self.names)
+
+    @property
+    def backends(self) -> Backends:
+        """The backends whose models are listed."""
+        return self.names.backends
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers by path."""

@@ -18,6 +18,7 @@ from ollama_gateway.flow.admission import may_call
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.command import Command, read_command
 from ollama_gateway.flow.managing import relay_reply, send_command
+from ollama_gateway.flow.resolving import Resolver
 from ollama_gateway.flow.target import target
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.key import Principal
@@ -33,6 +34,7 @@ class Management:
     ledger: Ledger
     limits: Limiter
     backends: Backends
+    names: Resolver
     discovery: BackendDiscovery
     idle: float
     """Seconds that a backend may be silent."""
@@ -63,7 +65,7 @@ class Management:
         is_slow = not await ask.downstream.is_at_hand()
         if is_slow:
             await self.limits.enter(lease)  # 429, 503
-        command = await read_command(principal, ask)
+        command = await read_command(principal, ask, self.names)
         if is_slow:
             await self.keys.identify(ask.credential)  # 401, if the key was revoked meanwhile
         return command

@@ -5,10 +5,12 @@ Values are in the form of a settings file; of a secret only whether it is set, a
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from ollama_gateway.settings.alias_table import show_alias
 from ollama_gateway.settings.model import SECTIONS, BackendSettings, fields_of
 from ollama_gateway.settings.secret import SecretText
 from ollama_gateway.settings.tables import codec_of
@@ -16,6 +18,7 @@ from ollama_gateway.settings.tables import codec_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ollama_gateway.models.aliases import Aliases
     from ollama_gateway.settings.model import Settings
 
 NEEDS_RESTART: Final = frozenset(
@@ -54,7 +57,11 @@ def changes(old: Settings, new: Settings) -> list[Change]:
         for name in SECTIONS
         for change in _between(name, getattr(old, name), getattr(new, name))
     ]
-    return found + list(_of_backends(old.backends, new.backends))
+    return [
+        *found,
+        *_of_backends(old.backends, new.backends),
+        *_of_aliases(old.aliases, new.aliases),
+    ]
 
 
 def visible(value: object, annotation: object) -> Any:
@@ -80,6 +87,17 @@ def _between(path: str, old: Any, new: Any) -> Iterator[Change]:
             then = "(set, another)"
         is_shorter = name == SHORTER_NEEDS_RESTART and after < before
         yield Change(name, shown, then, needs_restart=is_shorter or name in NEEDS_RESTART)
+
+
+def _of_aliases(old: Aliases, new: Aliases) -> Iterator[Change]:
+    before, after = ({alias.name: alias for alias in some.all} for some in (old, new))
+    for name in {**before, **after}:
+        shown, then = (show_alias(some[name]) if name in some else None for some in (before, after))
+        if shown != then:
+            yield Change(f"aliases.{json.dumps(name)}", shown, then)
+    order, ordered = [n for n in before if n in after], [n for n in after if n in before]
+    if order != ordered:
+        yield Change("aliases", ", ".join(order), ", ".join(ordered))
 
 
 def _of_backends(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from ollama_gateway.settings import checks, files, holders, tables
+from ollama_gateway.settings.alias_table import read_aliases
 from ollama_gateway.settings.hints import hints
 from ollama_gateway.settings.model import SECTIONS, BackendSettings, Settings, StorageSettings
 from ollama_gateway.settings.typed import Secrets, typed
@@ -87,6 +88,8 @@ def load(
         for position, table in enumerate(listed, start=1)
     ]
 
+    aliases, aliases_from = read_aliases(document, env, problems)
+
     problems += [*checks.of_sections(sections), *checks.of_backends(backends)]
     problems += checks.of_shares(sections, backends)
     if not any(isinstance(v, StorageSettings) and v.allow_shared_data_dir for _, v in sections):
@@ -98,6 +101,7 @@ def load(
     settings = Settings(
         **{table.path: value for table, value in sections},
         backends=tuple(backend for _, backend in backends),
+        aliases=aliases,
         source=source and source.absolute(),
     )
     warnings = [*tables.unknown_variables(env), *checks.warnings(sections, backends)]
@@ -105,7 +109,7 @@ def load(
         settings,
         source,
         tuple(map(_clipped, warnings)),
-        _origins(sections, backends),
+        {**_origins(sections, backends), "aliases": aliases_from},
         hints=tuple(hints(settings.backends)),
     )
 

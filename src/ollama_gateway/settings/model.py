@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import attrs
 
+from ollama_gateway.models.aliases import NO_ALIASES, Aliases
 from ollama_gateway.settings import addresses, units
 from ollama_gateway.settings.addresses import ListenAddress
 from ollama_gateway.settings.secret import SecretText
@@ -259,6 +260,8 @@ class Settings:
     limits: LimitSettings = LimitSettings()
     auth: AuthSettings = AuthSettings()
     log: LogSettings = LogSettings()
+    aliases: Aliases = NO_ALIASES
+    """Names that stand for models."""
     source: Path | None = attrs.field(default=None, eq=False)
     """The absolute path of the settings file; None if there is none. Equal settings may have
     different files."""
@@ -272,6 +275,6 @@ def fields_of(cls: type[Any]) -> tuple[attrs.Attribute[Any], ...]:
 SECTIONS: Final[Mapping[str, type[Any]]] = {
     field.name: field.type
     for field in fields_of(Settings)
-    if field.type is not None and attrs.has(field.type)
+    if field.type is not None and attrs.has(field.type) and field.type is not Aliases
 }
-"""Every `[section]` and its class, in the order of the file, except `[[backends]]`."""
+"""Every `[section]` of fixed keys and its class, in the order of the file."""

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HEADER: Final = re.compile(r"\s*(\[\[?)\s*([\w.-]+)\s*\]")
-_KEY: Final = re.compile(r"\s*[\"']?([\w-]+)[\"']?\s*=")
-_PATH: Final = re.compile(r"([\w.-]+?)(?:\[(\d+)\])?(?:\.([\w-]+))?:")
+_KEY: Final = re.compile(r"\s*(?:\"([^\"]*)\"|'([^']*)'|([\w-]+))\s*=")
+_PATH: Final = re.compile(r"([\w.-]+?)(?:\[(\d+)\])?(?:\.(?:([\w-]+)|\"([^\"]*)\"))?:")
 
 
 def located(problems: Iterable[str], source: Path | None) -> list[str]:
@@ -34,14 +34,16 @@ def line_of(problem: str, text: str) -> int | None:
     """Return the line, from 1, of the setting with which a problem begins; None if there is none.
 
     Args:
-        problem: a line `race.hedge_after: ...`, `backends[1].url: ...` or `backends[1]: ...`.
+        problem: a line `race.hedge_after: ...`, `backends[1].url: ...`, `backends[1]: ...` or
+            `aliases."gpt-4o": ...`.
         text: the file. What looks like a setting in a text of several lines may mislead this.
 
     """
     found = _PATH.match(problem)
     if found is None:
         return None
-    section, index, key = found.groups()
+    section, index, *keys = found.groups()
+    key = next((key for key in keys if key is not None), None)
     here, count = "", -1
     for number, line in enumerate(text.splitlines(), start=1):
         if header := _HEADER.match(line):
@@ -52,6 +54,6 @@ def line_of(problem: str, text: str) -> int | None:
                 return number
         elif here == section and (index is None or count == int(index)):
             name = _KEY.match(line)
-            if name and name[1] == key:
+            if name and key in name.groups():
                 return number
     return None

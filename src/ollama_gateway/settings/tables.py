@@ -30,8 +30,12 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Every variable that sets a `[section] key`."""
 
+LISTS: Final = ("backends", "aliases")
+"""Whatever else a settings file has beside sections."""
+
 OTHER_VARIABLES: Final = (
     "GATEWAY_CONFIG",
+    "GATEWAY_ALIASES",
     "OLLAMA_BACKENDS",
     "OLLAMA_BASE_URL",
     "OLLAMA_AUTH_TOKEN",
@@ -78,7 +82,7 @@ def sections(
     problems += [
         f"{discreet(key)}: unknown setting{_nearest_top(key)}"
         for key in document
-        if key not in SECTIONS and key != "backends"
+        if key not in SECTIONS and key not in LISTS
     ]
     return {name: _section(name, document.get(name, {}), environ, problems) for name in SECTIONS}
 
@@ -87,7 +91,7 @@ def _nearest_top(key: str) -> str:
     owner = next((s for s, cls in SECTIONS.items() if key in attrs.fields_dict(cls)), None)
     if owner is not None:
         return f" (did you mean {owner}.{key}?)"
-    return did_you_mean(key, [*SECTIONS, "backends"])
+    return did_you_mean(key, [*SECTIONS, *LISTS])
 
 
 def _section(name: str, found: object, environ: Mapping[str, str], problems: list[str]) -> Table:
@@ -108,7 +112,7 @@ def _section(name: str, found: object, environ: Mapping[str, str], problems: lis
 
 def unknown_variables(environ: Iterable[str]) -> list[str]:
     """Return a warning for each `GATEWAY_...` variable that sets nothing."""
-    known = {*VARIABLES, "GATEWAY_CONFIG"}
+    known = {*VARIABLES, *OTHER_VARIABLES}
     return [
         f"{discreet(name)}: unknown variable{_nearest_variable(name, known)}"
         for name in sorted(environ)

@@ -52,6 +52,12 @@ def without_places(answer: bytes) -> Steps[bytes]:
     return b"".join([*chunks, answer[rest:]]) if chunks else answer
 
 
+def with_name(answer: bytes, model: str, asked: str) -> bytes:
+    """Return the answer with another name in the comment that Ollama writes for copying."""
+    old, new = (b"# FROM %b\\n" % json.dumps(name)[1:-1].encode() for name in (model, asked))
+    return answer.replace(old, new, 1)
+
+
 def _end_of_text(answer: bytes, at: int) -> Steps[int]:
     """Return the offset after a string's closing quote; -1 if it has none."""
     while True:

@@ -17,6 +17,7 @@ from ollama_gateway.wire.dialects import Dialect, Reading, Shape
 from ollama_gateway.wire.dialects.reading import GARBLED, has_shape, json_object
 from ollama_gateway.wire.frames import FrameGarbled, FrameTooLong
 from ollama_gateway.wire.outline import SLICE, Outline
+from ollama_gateway.wire.renaming import Renaming, WholeRenaming
 from ollama_gateway.wire.structure import Unreadable
 
 PASS_ON_SIZE: Final = 1024 * 1024
@@ -36,16 +37,25 @@ class WholeAnswer:
         dialect: reads the answer.
         shape: members of which a good answer has at least one.
         is_kept: whether the caller needs the whole answer, so none is passed on early.
+        renaming: renames the model, if the client asked for it by another name.
 
     """
 
     streamed: ClassVar[bool] = False
 
-    def __init__(self, dialect: Dialect, shape: Shape, *, is_kept: bool = False) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        shape: Shape,
+        *,
+        is_kept: bool = False,
+        renaming: Renaming | None = None,
+    ) -> None:
         self.is_ended = False
         """Whether the whole answer arrived; `reading` is final then."""
         self._dialect, self._shape = dialect, shape
         self._is_kept = is_kept
+        self._renaming = WholeRenaming(renaming) if renaming is not None else None
         self._held: list[bytes] = []
         """The chunks that are held."""
         self._size = 0
@@ -94,7 +104,7 @@ class WholeAnswer:
             return []
         self._is_passing = True
         held, self._held = self._held, []
-        return held
+        return self._renamed(held)
 
     def finish(self) -> list[bytes]:
         """End the answer; return the chunks that were not passed on."""
@@ -102,13 +112,21 @@ class WholeAnswer:
         if self._outline is None:
             body = b"".join(self._held)
             self._meaning = self._meaning_of(json_object(body))
-            return [body] if body else []
+            return self._renamed([body], is_end=True) if body else []
         try:
             self._outline.finish()
             self._meaning = self._meaning_of(self._outline.sketch)
         except Unreadable:
             self._meaning = GARBLED
-        return self._held
+        return self._renamed(self._held, is_end=True)
+
+    def _renamed(self, chunks: list[bytes], *, is_end: bool = False) -> list[bytes]:
+        if self._renaming is None:
+            return chunks
+        sent = self._renaming.feed(b"".join(chunks))
+        if is_end:
+            sent += self._renaming.finish()
+        return [sent] if sent else []
 
     def _meaning_of(self, document: dict[str, object] | None) -> Reading:
         """Return the meaning of the complete document, which is an error or has the shape."""

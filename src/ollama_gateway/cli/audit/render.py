@@ -45,7 +45,8 @@ def _facts(record: StoredRecord) -> Iterator[tuple[str, str]]:
     yield "end user", _shown(document["end_user"])
     yield "client", _shown(document["client"])
     yield "asked", f"{_shown(document['endpoint'])} ({_shown(document['dialect'])})"
-    yield "model", _shown(document["model"])
+    asked = f" (asked for as {_shown(document['alias'])})" if document["alias"] else ""
+    yield "model", _shown(document["model"]) + asked
     yield "backend", _shown(document["backend"])
     yield "outcome", _outcome_in_words(document)
     if document["reason"] not in {None, document["outcome"]}:
@@ -65,7 +66,8 @@ def timeline(document: Document) -> Iterator[tuple[str, str]]:
     for attempt in document["attempts"]:
         backend = _shown(attempt["backend"])
         also = " as a hedge, because the first was slow" if attempt["hedge"] else ""
-        yield _after(attempt["started_ms"]), f"asked {backend}{also}"
+        model = f" for {_shown(attempt['model'])}" if attempt["model"] else ""
+        yield _after(attempt["started_ms"]), f"asked {backend}{model}{also}"
         if attempt["first_chunk_ms"] is not None:
             yield _after(attempt["first_chunk_ms"]), f"first chunk from {backend}"
         if attempt["reason"] == Reason.LOST_TO_HEDGE:

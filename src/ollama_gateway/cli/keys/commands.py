@@ -21,6 +21,7 @@ import typer
 from ollama_gateway.cli.admin import NoAnswer
 from ollama_gateway.cli.keys.limits import LimitUsage, ask_usage, usage_lines
 from ollama_gateway.cli.keys.options import (
+    AliasOption,
     ConcurrentOption,
     EndpointsOption,
     ExpiresOption,
@@ -32,6 +33,7 @@ from ollama_gateway.cli.keys.options import (
     PerMonthOption,
     UserHeaderOption,
     YesOption,
+    read_aliases,
     read_expiry,
     read_grace,
     read_header,
@@ -74,6 +76,7 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
     tokens_per_day: PerDayOption = None,
     tokens_per_month: PerMonthOption = None,
     user_header: UserHeaderOption = None,
+    alias: AliasOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
@@ -83,6 +86,7 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
     """
     expires_at = read_expiry(expires) if expires is not None else None
     limits = read_limits(requests_per_minute, concurrent, tokens_per_day, tokens_per_month)
+    aliases = read_aliases(alias or ())
     settings = load_for_stores(config)
     with open_key_store(settings) as store:
         key, text = store.create(
@@ -92,6 +96,7 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
             expires_at,
             KeyLimits(**limits),
             read_header(user_header) if user_header is not None else None,
+            aliases,
         )
     print_secret(key, text, as_json=as_json)
     if is_terminal() and not as_json:
@@ -146,10 +151,11 @@ def update(  # noqa: PLR0913, PLR0917 - one for each option
     tokens_per_day: PerDayOption = None,
     tokens_per_month: PerMonthOption = None,
     user_header: UserHeaderOption = None,
+    alias: AliasOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Change a key's name, permissions, limits or expiry; all else stays as it is."""
+    """Change a key's name, permissions, aliases, limits or expiry; all else stays as it is."""
     changes: Changes = {}
     if name is not None:
         changes["name"] = name
@@ -161,6 +167,8 @@ def update(  # noqa: PLR0913, PLR0917 - one for each option
         changes["expires_at"] = read_expiry(expires)
     if user_header is not None:
         changes["user_header"] = read_header(user_header)
+    if alias is not None:
+        changes["aliases"] = read_aliases(alias)
     limits = read_limits(requests_per_minute, concurrent, tokens_per_day, tokens_per_month)
     if not changes and not limits:
         raise typer.BadParameter("nothing to change: see `gatewayctl keys update --help`")

@@ -14,6 +14,7 @@ import typer
 
 from ollama_gateway.cli.completion import complete_key
 from ollama_gateway.keys.key import ENDPOINT_GROUPS, MAX_LIMIT, utc_now
+from ollama_gateway.models.aliases import Alias, Aliases, WrongAlias, alias_of
 from ollama_gateway.settings.units import seconds, shown, some_seconds
 
 _DIGITS: Final = len(str(MAX_LIMIT))
@@ -70,6 +71,32 @@ UserHeaderOption = Annotated[
         help="The header, or body:FIELD.FIELD, that names the end user of a front end; none: no.",
     ),
 ]
+
+
+AliasOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--alias",
+        metavar="NAME=MODEL",
+        help="A name that stands for a model (or several: A,B) for this key, e.g. "
+        "'gpt-4o=llama3.3:70b'; repeatable; none: no.",
+    ),
+]
+
+
+def read_aliases(values: Sequence[str]) -> Aliases:
+    """Return the aliases of `NAME=MODEL[,MODEL...]`, in order; `none` alone gives none."""
+    return Aliases(() if list(values) == ["none"] else tuple(map(_read_alias, values)))
+
+
+def _read_alias(text: str) -> Alias:
+    name, equals, models = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{shown(text)} is not NAME=MODEL", param_hint="--alias")
+    try:
+        return alias_of(name.strip(), read_list([models]))
+    except WrongAlias as error:
+        raise typer.BadParameter(f"{shown(name)} {error}", param_hint="--alias") from None
 
 
 def read_header(text: str) -> str | None:

@@ -11,6 +11,7 @@ from ollama_gateway.cli.keys.limits import limits_in_words
 from ollama_gateway.cli.output import print_json, say
 from ollama_gateway.cli.table import Column, Row
 from ollama_gateway.keys.key import ENDPOINT_GROUPS, APIKey, utc_now
+from ollama_gateway.models.aliases import models_of
 
 COLUMNS: Final = (
     Column("id"),
@@ -35,6 +36,7 @@ def as_json_of(key: APIKey) -> dict[str, Any]:
         "endpoints": _groups(key),
         "limits": attrs.asdict(key.limits),
         "user_header": key.user_header,
+        "aliases": models_of(key.aliases),
         "created_at": _time(key.created_at),
         "expires_at": _time(key.expires_at),
         "revoked_at": _time(key.revoked_at),
@@ -48,7 +50,7 @@ def print_secret(key: APIKey, text: str, *, as_json: bool) -> None:
         say(f"This is key {key.id} ({key.name}). It is not shown again.", err=True)
         return
     shown = as_json_of(key)
-    order = ("name", "models", "endpoints", "limits", "user_header", "expires_at")
+    order = ("name", "models", "endpoints", "limits", "user_header", "aliases", "expires_at")
     print_json({"id": key.id, "key": text, **{field: shown[field] for field in order}})
 
 
@@ -57,10 +59,11 @@ def print_key(key: APIKey, *, as_json: bool) -> None:
     if as_json:
         print_json(as_json_of(key))
         return
-    fields = {**as_json_of(key), "limits": limits_in_words(key.limits)}
+    aliases = [f"{name}={','.join(models)}" for name, models in models_of(key.aliases).items()]
+    fields = {**as_json_of(key), "limits": limits_in_words(key.limits), "aliases": aliases}
     for field, value in fields.items():
         label = "end user" if field == "user_header" else field
-        listed = ", ".join(value) if isinstance(value, list) else value
+        listed = (", ".join(value) or None) if isinstance(value, list) else value
         say(f"{label + ':':<12}{listed if listed is not None else '-'}")
 
 

@@ -54,6 +54,7 @@ class AnthropicDialect(EventDialect):
     """`/v1/messages` and the paths under it."""
 
     name: str = "anthropic"
+    holds_name: ClassVar[str | None] = "message"
     relevant_keys: ClassVar[frozenset[str]] = frozenset({"error", "usage", "type"})
 
     def recognize(self, frame: bytes) -> Reading | None:

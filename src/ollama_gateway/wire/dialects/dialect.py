@@ -31,6 +31,8 @@ class Dialect(ABC):
     """The dialect's name in logs and metrics."""
     relevant_keys: ClassVar[frozenset[str]]
     """The top-level keys of a document that `interpret` and `interpret_body` look at."""
+    holds_name: ClassVar[str | None] = None
+    """The member of some events whose object names the model; others name it outermost."""
     error_ends_stream: ClassVar[bool] = False
     """Whether the error event is the dialect's own end of a failed stream."""
 

@@ -49,6 +49,7 @@ class ResponsesDialect(EventDialect):
 
     name: str = "openai-responses"
     error_ends_stream: ClassVar[bool] = True
+    holds_name: ClassVar[str | None] = "response"
     relevant_keys: ClassVar[frozenset[str]] = frozenset({"error", "usage", "type", "response"})
 
     def recognize(self, frame: bytes) -> Reading | None:

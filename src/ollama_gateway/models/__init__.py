@@ -1,0 +1,1 @@
+"""The names of models as the operator wants them: values and pure functions."""
