@@ -208,7 +208,9 @@ class Affinity:
 
         allowed = [share for share in shares if share.is_allowed] or shares
         ordered = [share.evaluation for share in sorted(allowed, key=order)]
-        if (first := next((e for e in ordered if e.is_warm), None)) is not None:
+        is_all_warm = all(e.is_warm for e in able)  # else one that is worth a load goes first
+        first = next((e for e in ordered if e.is_warm), None) if is_all_warm else None
+        if first is not None:
             unread = first.replica.prefill.tokens(route.size)
             others = (_cost(e, unread, now) for e in admitted if e is not first)
             if first.begins_in(now) <= min(others, default=math.inf):
