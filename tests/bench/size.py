@@ -1,6 +1,7 @@
 """The cost of many backends and models: `python -m tests.bench.size --backends 50 --models 200`.
 
-With `--records N` the cost of a long audit log is measured instead (`audit_size.py`).
+With `--records N` the cost of a long audit log is measured instead (`audit_size.py`), or with
+`--postgres` that of one in PostgreSQL (`size_postgres.py`).
 
 Each backend lists models of its own. The first table is the CPU time of a round of polls and the
 longest time for which another task waited meanwhile; the second is the time on the event loop of
@@ -34,6 +35,7 @@ from ollama_gateway.server.encoded import EncodedLists
 from ollama_gateway.server.listings import Listings
 from ollama_gateway.settings import load
 from tests.bench import audit_size, line
+from tests.bench.size_postgres import measure_postgres
 from tests.bench.waiting import LongestWait
 
 Work = Callable[[], Awaitable[object]]
@@ -177,6 +179,9 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=200, help="of each backend")
     parser.add_argument("--records", type=int, help="of an audit log, which is measured instead")
     parser.add_argument("--waiting", type=int, help="measure a line of so many requests instead")
+    parser.add_argument(
+        "--postgres", action="store_true", help="have these records in PostgreSQL, not in a journal"
+    )
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.waiting:
@@ -185,6 +190,9 @@ def main() -> None:
         return
     if given.serve:
         asyncio.run(_serve(given.backends, given.models))
+    if given.records and given.postgres:
+        measure_postgres(given.records)
+        return
     if given.records:
         log_output.configure("error", "text")
         with tempfile.TemporaryDirectory() as name:

@@ -89,7 +89,7 @@ async def test_a_killed_record_carries_its_charge(
     assert tokens(found["without a budget"]) == (None, None, None)
     assert {found[name]["outcome"] for name in ("told", "untold")} == {"killed"}
     killed = [record for record in found.values() if record["outcome"] == "killed"]
-    (sums,) = usage((group_of(record, dimensions_of("key")) for record in killed), "key")
+    (sums,) = usage((group_of(record, dimensions_of(["key"])) for record in killed), ["key"])
     assert sums.total_tokens == sums.counted_tokens == charged - 30
 
 

@@ -103,12 +103,71 @@ def test_what_is_summed_up_can_be_picked(audit_log: Path) -> None:
     assert json.loads(ran("usage", "--until", "2026-01-02", "--json")) == []
 
 
-def test_an_unknown_way_is_exit_2(audit_log: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--by", "colour"], "end-user"),
+        (["--by", "key,day,model"], "takes 2 at most"),
+        (["--by", "key,key"], "names one thing twice"),
+        (["--by", "day", "--per", "day"], "names one thing twice"),
+        (["--per", "year"], "not one of day, month"),
+    ],
+)
+def test_an_unknown_way_is_exit_2(audit_log: Path, options: list[str], told: str) -> None:
     """The error names the valid ones."""
-    result = run("usage", "--by", "colour")
+    result = run("usage", *options)
 
     assert result.exit_code == 2
-    assert "end-user" in result.stderr
+    assert told in result.stderr
+
+
+def test_two_ways_in_a_table(audit_log: Path) -> None:
+    """Each has its column; a period may be given as one of the ways, or by itself."""
+    shown = ran("usage", "--by", "key,day")
+
+    assert [line.split()[:3] for line in shown.splitlines()] == [
+        ["key", "day", "requests"],
+        ["alice", "2026-01-02", "1"],
+        ["alice", "2026-01-03", "1"],
+        ["bob", "2026-01-02", "2"],
+        ["total", "4", "1"],
+    ]
+    assert ran("usage", "--by", "key", "--per", "day") == shown
+    [alice, bob] = json.loads(ran("usage", "--by", "key", "--per", "month", "--json"))
+    assert (alice["key_name"], alice["month"], alice["total_tokens"]) == ("alice", "2026-01", 3000)
+    assert (bob["key_name"], bob["month"], bob["total_tokens"]) == ("bob", "2026-01", 50)
+
+
+def test_sums_as_csv(audit_log: Path) -> None:
+    """Lines end as RFC 4180 has it, and the columns are the fields of the JSON."""
+    [head, alice, bob, rest] = run("usage", "--csv").stdout_bytes.decode().split("\n")
+
+    objects = json.loads(ran("usage", "--json"))
+    assert head == ",".join(objects[0]) + "\r"
+    for row, one in ((alice, objects[0]), (bob, objects[1])):
+        assert row == ",".join("" if x is None else str(x) for x in one.values()) + "\r"
+    assert rest == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ('a "b", c', '"a ""b"", c"'),
+        ("=a,b", '"\'=a,b"'),
+        ("a\r\nb", '"""a\\r\\nb"""'),
+    ],
+)
+def test_names_are_no_formulas(data_dir: Path, name: str, cell: str) -> None:
+    """A name that a client has chosen is a text to a spreadsheet, in one line."""
+    written(data_dir, [ended("a", end_user=name)])
+
+    [_, row] = ran("usage", "--by", "end-user", "--csv").splitlines()
+
+    assert row.startswith(f"{cell},1,0,0,")
 
 
 def test_edited_facts_that_cannot_be_summed(audit_log: Path) -> None:

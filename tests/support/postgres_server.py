@@ -26,6 +26,7 @@ import attrs
 import psycopg
 
 from ollama_gateway.storage.migrations import migrate
+from ollama_gateway.storage.migrations.indexes import build_indexes
 from ollama_gateway.storage.postgres import Database
 from tests.support.patience import PATIENCE
 from tests.support.ports import free_port
@@ -247,6 +248,7 @@ def _initialised() -> Path:
         server.execute("CREATE DATABASE migrated")
         with closing(Database(server.url_of("migrated"))) as database:
             migrate(database)
+            build_indexes(database)
         server.end()  # a copy of what crashed would have to recover
     return directory / "data"
 

@@ -1,14 +1,15 @@
 """`gatewayctl db`: prepare the PostgreSQL of `storage.database_url`, and import into it.
 
-A role that may create tables runs `migrate` before `serve` of a new version; running gateways can
-use the new tables. Exit codes: 1 if the database refuses or cannot be used, 2 for errors on the
-command line or in the settings.
+A role that may create tables runs `migrate` before `serve` of a new version. Gateways of the older
+version may run meanwhile, and wait for none of it longer than a moment. Exit codes: 1 if the
+database refuses or cannot be used, 2 for errors on the command line or in the settings.
 """
 
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,16 +17,21 @@ from ollama_gateway.cli.import_records import journals_in, move_records, print_m
 from ollama_gateway.cli.keys.store import exit_on_refusal, location_in, open_key_store
 from ollama_gateway.cli.load_settings import EXIT_SETTINGS, load_for_stores
 from ollama_gateway.cli.options import ConfigOption, JsonOption
-from ollama_gateway.cli.output import count_of, exit_with, print_json, say
+from ollama_gateway.cli.output import count_of, exit_with, print_json, say, say_over
 from ollama_gateway.keys.key import APIKey, StoreError
 from ollama_gateway.keys.location import KEYS_FILE, SQLiteLocation
 from ollama_gateway.keys.store import MergedKeys, StoredKey
+from ollama_gateway.ledger.daily_sums import count_batch, empty
 from ollama_gateway.ledger.postgres import UPKEEP, AuditTable
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
 from ollama_gateway.storage.database import DatabaseError
-from ollama_gateway.storage.migrations import MIGRATION_TIMEOUTS, migrations, patiently
+from ollama_gateway.storage.migrations import MIGRATION_TIMEOUTS, alone, migrations, patiently
 from ollama_gateway.storage.migrations import migrate as take_steps
+from ollama_gateway.storage.migrations.indexes import build_indexes
+
+if TYPE_CHECKING:
+    from ollama_gateway.storage.postgres import Database
 
 app = typer.Typer(no_args_is_help=True, help="Prepare the PostgreSQL database and import into it.")
 
@@ -42,20 +48,63 @@ def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:  
 
         with closing(Database(url.reveal(), MIGRATION_TIMEOUTS)) as database:
             taken = take_steps(database)
-        with closing(AuditTable(url.reveal(), UPKEEP)) as table:
-            made = _months_ahead(table)
+            with closing(AuditTable(url.reveal(), UPKEEP)) as table:
+                made = _months_ahead(table)
+            with alone(url.reveal()):
+                built = build_indexes(database, say_over)
+                counted = _count(database)
     except DatabaseError as error:
+        say_over("")
         exit_with(1, f"gatewayctl db: {error}")
     version = migrations()[-1].version
     if as_json:
         steps = [{"version": step.version, "name": step.name} for step in taken]
-        print_json({"version": version, "applied": steps, "partitions": made})
+        done = {"partitions": made, "indexes": built, "rows_counted": counted}
+        print_json({"version": version, "applied": steps, **done})
         return
     for step in taken:
         say(f"applied {step.version:04}_{step.name}")
-    for name in made:
+    for name in (*made, *built):
         say(f"made {name}")
+    if counted:
+        say(f"summed up {count_of(counted, 'audit record')}")
     say(f"the schema is version {version}" + ("" if taken else " already"))
+
+
+@app.command("rebuild-usage")
+def rebuild_usage(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
+    """Rebuild the daily sums of `usage` from the audit records, while gateways run.
+
+    The sums of months whose records were dropped for their age stay as they are. If the command is
+    interrupted, `usage` stays right, and `gatewayctl db migrate` sums up the rest.
+    """
+    settings = _settings(config)
+    url = settings.storage.database_url
+    assert url is not None  # noqa: S101 - `_settings` checked it
+    say(f"database: {printable(str(location_in(settings)))}", err=True)
+    try:
+        from ollama_gateway.storage.postgres import Database  # noqa: PLC0415
+
+        with closing(Database(url.reveal(), MIGRATION_TIMEOUTS)) as database, alone(url.reveal()):
+            patiently(partial(empty, database))
+            counted = _count(database)
+    except DatabaseError as error:
+        say_over("")
+        exit_with(1, f"gatewayctl db: {error}")
+    if as_json:
+        print_json({"rows_counted": counted})
+    else:
+        say(f"summed up {count_of(counted, 'audit record')}")
+
+
+def _count(database: Database) -> int:
+    """Count the records that the daily sums lack; return how many."""
+    total = 0
+    while (records := patiently(partial(count_batch, database))) is not None:
+        total += records
+        say_over(f"daily sums: {count_of(total, 'audit record')} summed up")
+    say_over("")
+    return total
 
 
 def _months_ahead(table: AuditTable) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Final
 import typer
 from rich.cells import cell_len
 
-from ollama_gateway.cli.lines import exit_with, print_json, say, say_over
+from ollama_gateway.cli.lines import exit_with, print_csv, print_json, print_lines, say, say_over
 from ollama_gateway.cli.table import NOTHING, Column, Layout, Row, broken, layout_of
 from ollama_gateway.printable import printable
 
@@ -27,7 +27,9 @@ __all__ = [
     "exit_with",
     "human_size",
     "is_terminal",
+    "print_csv",
     "print_json",
+    "print_lines",
     "print_table",
     "say",
     "say_over",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -13,16 +13,38 @@ from ollama_gateway.cli.audit.time_range import SinceOption, UntilOption, read_t
 from ollama_gateway.cli.audit.unknown import exit_if_unknown
 from ollama_gateway.cli.load_settings import load_for_stores
 from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
-from ollama_gateway.cli.output import print_json, print_table
+from ollama_gateway.cli.output import print_csv, print_json, print_table
 from ollama_gateway.cli.table import NOTHING, Column, Row
 from ollama_gateway.ledger.read.filtering import Filter
-from ollama_gateway.ledger.read.usage import COUNTS, WAYS, By, UsageSums, dimensions_of, total
+from ollama_gateway.ledger.read.usage import (
+    COUNTS,
+    PERIODS,
+    WAYS,
+    By,
+    UsageSums,
+    dimensions_of,
+    total,
+)
 from ollama_gateway.ledger.read.usage import usage as sums_of
 from ollama_gateway.printable import printable
 from ollama_gateway.settings.units import shown
 
-ByOption = Annotated[str, typer.Option("--by", metavar="WAY", help=f"One of {', '.join(WAYS)}.")]
+ByOption = Annotated[
+    str,
+    typer.Option(
+        "--by", metavar="WAY[,WAY]", help=f"One or two of {', '.join(WAYS)}, with a comma between."
+    ),
+]
+PerOption = Annotated[
+    str | None,
+    typer.Option("--per", metavar="PERIOD", help="Also by day or month: --by key --per month."),
+]
+CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV for spreadsheets.")]
 
+T = TypeVar("T", bound=str)
+MAX_WAYS: Final = 2
+"""Ways of `--by`; a third is more than a table shows."""
+_NAMELESS: Final = (None,) * (MAX_WAYS + 1)
 _COLUMNS: Final = (
     Column("requests", 2, is_number=True),
     Column("refused", 5, is_number=True),
@@ -35,47 +57,66 @@ _COLUMNS: Final = (
 )
 
 
-def usage(
+def usage(  # noqa: PLR0913, PLR0917 - one for each option
     since: SinceOption = None,
     until: UntilOption = None,
     by: ByOption = "key",
+    per: PerOption = None,
     key: KeyFilterOption = None,
     model: ModelOption = None,
     config: ConfigOption = None,
     wide: WideOption = False,  # noqa: FBT002 - a flag
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
+    as_csv: CsvOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Sum up requests and tokens from the audit log."""
-    way = _way(by)
+    ways = _ways(by, per)
     wanted = Filter(read_time_range(since, until), key=key, model=model)
     settings = load_for_stores(config)
     with opened(settings, "usage") as audit_log, readable_in_part("usage"):
-        found = sums_of(audit_log.sums(wanted, dimensions_of(way)), way)
+        found = sums_of(audit_log.sums(wanted, dimensions_of(ways)), ways)
         if not found:
             exit_if_unknown(settings, wanted, "usage")
         if as_json:
-            print_json([_as_json(one, way) for one in found])
+            print_json([_as_json(one, ways) for one in found])
+        elif as_csv:
+            head = _as_json(UsageSums(_NAMELESS, _NAMELESS), ways)
+            print_csv([head, *(_as_json(one, ways).values() for one in found)])
         else:
-            _print(found, way, wide=wide)
+            _print(found, ways, wide=wide)
 
 
-def _way(text: str) -> By:
-    for way in WAYS:
-        if way == text:
-            return way
-    raise typer.BadParameter(f"{shown(text)} is not one of {', '.join(WAYS)}", param_hint="--by")
+def _ways(by: str, per: str | None) -> tuple[By, ...]:
+    ways = tuple(_one_of(WAYS, text, "--by") for text in by.split(","))
+    if len(ways) > MAX_WAYS:
+        raise typer.BadParameter(f"takes {MAX_WAYS} at most", param_hint="--by")
+    if per is not None:
+        ways = (*ways, _one_of(PERIODS, per, "--per"))
+    if len(set(ways)) < len(ways):
+        raise typer.BadParameter("names one thing twice", param_hint="--by")
+    return ways
 
 
-def _print(found: Sequence[UsageSums], way: By, *, wide: bool) -> None:
+def _one_of(known: Sequence[T], text: str, option: str) -> T:
+    for one in known:
+        if one == text:
+            return one
+    names = ", ".join(map(str, known))
+    raise typer.BadParameter(f"{shown(text)} is not one of {names}", param_hint=option)
+
+
+def _print(found: Sequence[UsageSums], ways: Sequence[By], *, wide: bool) -> None:
     """The groups, and the whole where there are several."""
-    totals = [total(found)] if len(found) > 1 else []
-    rows = [(_name(one), *_figures(one)) for one in [*found, *totals]]
-    bars = [*(one.total_tokens for one in found), *(None for _ in totals)]
-    print_table((Column(way), *_COLUMNS), rows, bars=bars, wide=wide)
+    rows = [(*map(_name, one.labels), *_figures(one)) for one in found]
+    bars: list[int | None] = [one.total_tokens for one in found]
+    if len(found) > 1:
+        rows.append(("total", *[""] * (len(ways) - 1), *_figures(total(found))))
+        bars.append(None)
+    print_table((*map(Column, ways), *_COLUMNS), rows, bars=bars, wide=wide)
 
 
-def _name(one: UsageSums) -> str:
-    return "-" if one.label is None else printable(one.label)
+def _name(label: str | None) -> str:
+    return NOTHING if label is None else printable(label)
 
 
 def _figures(one: UsageSums) -> Row:
@@ -95,9 +136,13 @@ def _percent(share: float) -> str:
     return "<1%" if 0 < share < 0.01 else f"{share:.0%}"  # noqa: PLR2004 - one percent
 
 
-def _as_json(one: UsageSums, way: By) -> dict[str, Any]:
-    name = way.replace("-", "_")
-    group = {"key_id": one.name, "key_name": one.label} if way == "key" else {name: one.name}
+def _as_json(one: UsageSums, ways: Sequence[By]) -> dict[str, Any]:
+    group: dict[str, Any] = {}
+    for way, name, label in zip(ways, one.names, one.labels, strict=False):
+        if way == "key":
+            group |= {"key_id": name, "key_name": label}
+        else:
+            group[way.replace("-", "_")] = name
     counts: dict[str, Any] = {count: getattr(one, count) for count in COUNTS}
     if not one.cached_of_tokens:
         counts["cached_tokens"] = None

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from ollama_gateway.ledger.daily_sums import keep_past
+
 if TYPE_CHECKING:
     from ollama_gateway.storage.postgres import Cursor
 
@@ -83,7 +85,7 @@ def ended_before(cursor: Cursor, limit: datetime) -> list[str]:
 
 
 def drop(cursor: Cursor, name: str) -> DroppedMonth:
-    """Drop the partition of a month; keep the last record of each journal in it as a checkpoint."""
+    """Drop the partition of a month; keep its sums, and the checkpoint of each journal in it."""
     cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
     cursor.execute(f"LOCK TABLE {name} IN SHARE MODE".encode())  # later inserts wait, and then fail
     counted = cursor.execute(
@@ -91,6 +93,7 @@ def drop(cursor: Cursor, name: str) -> DroppedMonth:
             (max(started_at) AT TIME ZONE 'UTC')::text || 'Z' FROM {name}""".encode()  # noqa: S608
     ).fetchone()
     cursor.execute(_checkpoints(name))
+    keep_past(cursor, name, _start_of(name), _end_of(name))
     cursor.execute(f"DROP TABLE {name}".encode())
     return DroppedMonth(name, *(counted or (0, None, None)))
 
@@ -100,8 +103,12 @@ def _next(first: datetime) -> datetime:
     return first.replace(year=year, month=month + 1)
 
 
+def _start_of(name: str) -> datetime:
+    return datetime.strptime(name, _FORM).replace(tzinfo=UTC)
+
+
 def _end_of(name: str) -> datetime:
-    return _next(datetime.strptime(name, _FORM).replace(tzinfo=UTC))
+    return _next(_start_of(name))
 
 
 def _checkpoints(name: str) -> bytes:

@@ -30,6 +30,16 @@ class DatabaseError(Exception):
         return self.code in {"55P03", "40P01"}
 
     @property
+    def is_timeout(self) -> bool:
+        """Whether a statement ran into its time limit, as one does that waits for many locks."""
+        return self.code == "57014"
+
+    @property
+    def is_lacking(self) -> bool:
+        """Whether a table, a column or the right to use one is not there."""
+        return self.code in {"42P01", "42703", "42501"}
+
+    @property
     def is_bad_data(self) -> bool:
         """Whether the stored values alone are at fault, not the database."""
         return self.code[:2] in {"22", "23"}

@@ -126,6 +126,28 @@ class Database:
         with self._alone():
             yield from self._transaction()
 
+    def run_outside(self, statement: bytes) -> None:
+        """Run a statement that PostgreSQL refuses in a transaction, such as a concurrent index.
+
+        The server sets it no limits; this waits as long as for any other statement.
+
+        Raises:
+            DatabaseError: something failed; such a statement may have left a part of its work.
+
+        """
+        failure: DatabaseError | None = None
+        with self._alone():
+            try:
+                self._opened().execute(statement)
+            except psycopg.Error as error:
+                failure = _described(error, AWAY if self._connection is None else LOST)
+                self._drop()
+            except BaseException:
+                self._drop()
+                raise
+        if failure is not None:
+            raise failure
+
     def close(self) -> None:
         """Close the connection; later use raises `DatabaseError`.
 
@@ -169,18 +191,23 @@ class Database:
                 failure.__context__ = None  # the library's error, which a log might print
 
     def _begun(self) -> _Connection:
-        if self._is_closed:
-            raise DatabaseError("the connection to PostgreSQL is closed")
-        if self._connection is not None:
+        if self._connection is not None and not self._is_closed:
             try:
                 self._connection.execute(self._timeouts.begin())
             except psycopg.Error:
                 self._drop()
             else:
                 return self._connection
-        self._connection = _connected(self._parameters)
-        self._connection.patience = self._timeouts.statement + GRACE
-        self._connection.execute(self._timeouts.begin())
+        connection = self._opened()
+        connection.execute(self._timeouts.begin())
+        return connection
+
+    def _opened(self) -> _Connection:
+        if self._is_closed:
+            raise DatabaseError("the connection to PostgreSQL is closed")
+        if self._connection is None:
+            self._connection = _connected(self._parameters)
+            self._connection.patience = self._timeouts.statement + GRACE
         return self._connection
 
     def _roll_back(self) -> None:

@@ -26,6 +26,7 @@ from ollama_gateway.ledger.read.usage import WAYS, dimensions_of, usage
 from ollama_gateway.reasons import Outcome
 from tests.ledger.audit_logs import changed, ended, moved, still_open, written
 from tests.ledger.records import BEGAN, journal, record
+from tests.ledger.summed import LACKING, ask
 from tests.ledger.version_1 import write_version_1
 
 COUNTS = st.none() | st.integers(0, 2000) | st.sampled_from([MAX_COUNT, MAX_COUNT + 1, 2**63 - 1])
@@ -89,7 +90,8 @@ def everything(directory: Path, wanted: Filter) -> tuple[Any, ...]:
     ]
     assert newest[::-1] == records
     sums = [
-        usage(AuditLog(directory, faults.append).sums(wanted, dimensions_of(by)), by) for by in WAYS
+        usage(AuditLog(directory, faults.append).sums(wanted, dimensions_of([by])), [by])
+        for by in WAYS
     ]
     return records, sums, sorted(set(faults))
 
@@ -129,6 +131,7 @@ def fleet(tmp_path: Path, database_url: str) -> Path:
         written(tmp_path / machine, entries)
     moved(tmp_path / "there" / "journal-0.db", database_url)
     moved(tmp_path / "here" / "journal-0.db", database_url, 13)
+    ask(database_url, LACKING)  # so that sums are made of records
     return tmp_path / "here"
 
 
@@ -183,12 +186,12 @@ def test_documents_are_read_only_where_they_are_shown(tmp_path: Path) -> None:
     changed(tmp_path / "journal-0.db", "UPDATE rows SET document = 'x' WHERE seq <> 4")
     source = AuditLog(tmp_path, pytest.fail)
 
-    [used] = usage(source.sums(ALL, dimensions_of("model")), "model")
+    [used] = usage(source.sums(ALL, dimensions_of(["model"])), ["model"])
     segments = source.segments()
     start_at_newest(segments, Filter(key="rare"), 20)
     found = [record.request_id for record in merged(segments, Filter(key="rare"))]
 
-    assert (used.name, used.requests, found) == ("m1:latest", 3000, ["r3"])
+    assert (used.names, used.requests, found) == (("m1:latest",), 3000, ["r3"])
 
 
 def test_a_long_sum_is_made_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,9 +34,9 @@ def document(**fields: Any) -> Document:
     }
 
 
-def usage(documents: list[Document], by: By) -> list[UsageSums]:
+def usage(documents: list[Document], *ways: By) -> list[UsageSums]:
     """Return the usage of some requests."""
-    return usage_of((group_of(one, dimensions_of(by)) for one in documents), by)
+    return usage_of((group_of(one, dimensions_of(ways)) for one in documents), ways)
 
 
 documents = st.lists(
@@ -72,6 +72,7 @@ documents = st.lists(
         ("model", ["m1:latest", "m2:latest"]),
         ("backend", ["a", "b"]),
         ("day", ["2026-01-01", "2026-01-02"]),
+        ("month", ["2026-01"]),
         ("outcome", ["completed", "refused"]),
     ],
 )
@@ -87,7 +88,29 @@ def test_records_are_grouped(by: By, names: list[str | None]) -> None:
         document(end_user="eve", prompt_tokens=1),
     ]
 
-    assert [one.name for one in usage(records, by)] == names
+    assert [one.names[0] for one in usage(records, by)] == names
+
+
+def test_records_are_grouped_by_two_ways() -> None:
+    """The first way decides the order, and each group of it is ordered by the second."""
+    records = [
+        document(key_id="k2", started_at="2026-01-03T00:00:00.000000Z", prompt_tokens=1000),
+        document(key_id="k2", started_at="2025-12-31T00:00:00.000000Z", prompt_tokens=1),
+        document(started_at="2026-01-02T00:00:00.000000Z", prompt_tokens=500),
+        document(started_at="2026-01-01T00:00:00.000000Z", prompt_tokens=500),
+        document(started_at="2026-01-01T01:00:00.000000Z", prompt_tokens=500),
+    ]
+
+    assert [one.names for one in usage(records, "key", "month")] == [
+        ("k1", "2026-01"),
+        ("k2", "2025-12"),
+        ("k2", "2026-01"),
+    ]
+    assert [one.names for one in usage(records, "day", "key")][:2] == [
+        ("2025-12-31", "k2"),
+        ("2026-01-01", "k1"),
+    ]
+    assert [one.requests for one in usage(records, "key", "day")] == [2, 1, 1, 1]
 
 
 def test_what_is_counted() -> None:
@@ -97,7 +120,7 @@ def test_what_is_counted() -> None:
 
     [one] = usage(records, "key")
 
-    assert one == UsageSums("k1", "alice", 7, 1, 3, 61, 30, 1)
+    assert one == UsageSums(("k1",), ("alice",), 7, 1, 3, 61, 30, 1)
     assert one.total_tokens == 91
 
 
@@ -118,7 +141,7 @@ def test_a_key_has_the_name_it_had_last() -> None:
     late = document(key_name="bob", started_at="2026-01-02T03:04:05.000001Z")
     [one] = usage([late, document()], "key")
 
-    assert (one.name, one.label) == ("k1", "bob")
+    assert (one.names, one.labels) == (("k1",), ("bob",))
 
 
 @given(documents)
@@ -141,5 +164,5 @@ def test_the_order_of_the_records_does_not_matter(records: list[Document], rando
         assert _figures(usage(mixed, by)) == _figures(usage(records, by))
 
 
-def _figures(found: list[UsageSums]) -> dict[str | None, list[int]]:
-    return {one.name: [getattr(one, count) for count in COUNTS] for one in found}
+def _figures(found: list[UsageSums]) -> dict[tuple[str | None, ...], list[int]]:
+    return {one.names: [getattr(one, count) for count in COUNTS] for one in found}

@@ -20,6 +20,7 @@ from typing import Annotated, Final
 import typer
 
 from ollama_gateway.cli.audit import render
+from ollama_gateway.cli.audit.export import export
 from ollama_gateway.cli.audit.options import (
     BackendOption,
     EndpointOption,
@@ -49,6 +50,7 @@ app = typer.Typer(
     no_args_is_help=True, help="Look at the audit log: every request and how it ended."
 )
 app.command("verify")(verify)
+app.command("export")(export)
 
 FIRST: Final = 200
 """Records from which the widths of the table are taken."""

@@ -31,7 +31,8 @@ ReasonOption = Annotated[str | None, _only("--reason", "requests that ended for 
 EndUserOption = Annotated[str | None, _only("--end-user", "requests for this end user")]
 EndpointOption = Annotated[str | None, _only("--endpoint", "requests to this path, e.g. /api/chat")]
 OpenOption = Annotated[
-    bool, typer.Option("--open", help="Also show requests that still run, at the end.")
+    bool,
+    typer.Option("--open", help="Also show requests that still run on this machine, at the end."),
 ]
 LimitOption = Annotated[
     int | None, typer.Option("--limit", min=0, metavar="N", help="Only the newest N.")

@@ -10,6 +10,7 @@ import attrs
 import typer
 
 from ollama_gateway.cli.audit.sources import audit_table_reader, error_printer, report_no_journals
+from ollama_gateway.cli.audit.verify_sums import verify_sums
 from ollama_gateway.cli.load_settings import load_for_stores
 from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import count_of, print_json, print_table, say_over
@@ -29,6 +30,10 @@ HeadOption = Annotated[
         "--head", metavar="HASH", help="A head from the gateway's log; it must still be there."
     ),
 ]
+SumsOption = Annotated[
+    bool,
+    typer.Option("--sums", help="Compare the daily sums in PostgreSQL with the records instead."),
+]
 
 _COMMAND: Final = "audit verify"
 _COLUMNS: Final = (
@@ -43,6 +48,7 @@ _COLUMNS: Final = (
 
 def verify(
     head: HeadOption = None,
+    sums: SumsOption = False,  # noqa: FBT002 - a flag
     config: ConfigOption = None,
     wide: WideOption = False,  # noqa: FBT002 - a flag
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
@@ -53,6 +59,8 @@ def verify(
     """
     expected_head = _read_head(head)
     settings = load_for_stores(config)
+    if sums:
+        verify_sums(settings, as_json=as_json)
     faults: list[str] = []
     found = _check(settings, expected_head, faults.append)
     if as_json:

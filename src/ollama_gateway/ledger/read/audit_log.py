@@ -48,6 +48,11 @@ class AuditLog:
     def __repr__(self) -> str:
         return f"<AuditLog {self._directory}, {self._table}>"
 
+    @property
+    def is_table_away(self) -> bool:
+        """Whether PostgreSQL could not be asked since the last look for segments."""
+        return self._table.is_away
+
     def segments(self) -> Sequence[Segment]:
         """Return all that there are now; one returned before comes again, as far as it was read.
 
@@ -67,8 +72,20 @@ class AuditLog:
         return merged(self.segments(), wanted)
 
     def sums(self, wanted: Filter, dimensions: Sequence[str]) -> Iterator[GroupSum]:
-        """Yield sums of the wanted records, in parts: groups with the same values come often."""
-        return chain.from_iterable(one.sums(wanted, dimensions) for one in self.segments())
+        """Yield sums of the wanted records, in parts: groups with the same values come often.
+
+        The daily sums of PostgreSQL answer for all records there, if they can.
+        """
+        segments = self.segments()
+        here = [segment for segment in segments if segment.local]
+        journals = [segment.identity for segment in here]
+        if daily := self._table.ask(lambda table: table.daily_sums(wanted, dimensions, journals)):
+            yield from daily.groups
+            for segment in here:
+                segment.after = daily.upto[segment.identity]
+            segments = here
+        for segment in segments:
+            yield from segment.sums(wanted, dimensions)
 
     def running(self) -> Iterator[StoredRecord]:
         """Yield the requests that were admitted on this machine and have not ended."""

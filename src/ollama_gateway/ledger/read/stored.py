@@ -8,7 +8,7 @@ between two. Everything here blocks and raises DatabaseError.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,8 +19,10 @@ import attrs
 from ollama_gateway.ledger.chain import Checkpoint, Link
 from ollama_gateway.ledger.facts import SUMMED
 from ollama_gateway.ledger.postgres import COLUMNS, values_of
-from ollama_gateway.ledger.read.filtering import Condition, Filter
-from ollama_gateway.ledger.read.grouping import DAY, SUMS, GroupSum, group_from
+from ollama_gateway.ledger.read.conditions import BEGAN, conditions_of, expression_of
+from ollama_gateway.ledger.read.daily_sums_reader import DailySums, read_sums
+from ollama_gateway.ledger.read.filtering import Filter
+from ollama_gateway.ledger.read.grouping import SUMS, GroupSum, group_from
 from ollama_gateway.ledger.read.page import MAX_INT64, Page, RawRecord
 from ollama_gateway.ledger.read.records import as_text
 from ollama_gateway.storage.database import Timeouts
@@ -62,10 +64,8 @@ _END: Final = f"""SELECT seq FROM gateway_audit WHERE {_RANGE}
 _HAS_HASH: Final = """SELECT FROM gateway_audit WHERE journal = %(journal)s AND hash = %(hash)s
     UNION ALL SELECT FROM gateway_audit_anchors
     WHERE journal = %(journal)s AND hash = %(hash)s LIMIT 1"""
-# This prints every moment that PostgreSQL has; some are beyond Python's range.
-_BEGAN: Final = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US')"""
 _TABLE_COLUMNS: Final = ", ".join(
-    _BEGAN.format(name) if name == "started_at" else name for name in COLUMNS
+    BEGAN.format(name) if name == "started_at" else name for name in COLUMNS
 )
 _LINKS: Final = f"""SELECT {_TABLE_COLUMNS} FROM gateway_audit
     WHERE {_RANGE} ORDER BY seq {_LIMIT}"""  # noqa: S608 - our names
@@ -139,7 +139,7 @@ class AuditTableReader:
         self, journal: str, after: int, upto: int, wanted: Filter, size: int
     ) -> Page[RawRecord]:
         """Return some of the records after one seq and up to another that may be wanted."""
-        where, values = _conditions(wanted)
+        where, values = conditions_of(wanted)
         values |= {"journal": journal, "after": after, "upto": upto, "size": size}
         select = f"{_ROWS} AND seq > %(after)s AND seq <= %(upto)s AND {where}"
         found = self._documents(f"{select} ORDER BY seq {_LIMIT}", values)
@@ -147,7 +147,7 @@ class AuditTableReader:
 
     def page_before(self, journal: str, before: int, wanted: Filter, size: int) -> list[RawRecord]:
         """Return some of the records before a seq that may be wanted, newest first."""
-        where, values = _conditions(wanted)
+        where, values = conditions_of(wanted)
         values |= {"journal": journal, "before": before, "size": size}
         select = f"{_ROWS} AND seq < %(before)s AND {where} ORDER BY seq DESC {_LIMIT}"
         return self._documents(select, values)
@@ -159,19 +159,32 @@ class AuditTableReader:
 
         The arguments are those of `JournalReader.sums`.
         """
-        where, values = _conditions(wanted)
+        where, values = conditions_of(wanted)
         values |= {"journal": journal, "after": after, "upto": upto}
         ends = self._ask(_END, **values, turn=TURN - 1)
         upto = values["upto"] = ends[0][0] if ends else upto
-        names = ", ".join(map(_expression, dimensions))
+        names = ", ".join(map(expression_of, dimensions))
         counts = ", ".join(SUMS.values())
         groups = ", ".join(str(place) for place in range(1, len(dimensions) + 1))
         source = f"FROM gateway_audit WHERE {_RANGE} AND {where}"
-        sums = f"""SELECT {names}, count(*), {counts}, {_BEGAN.format("max(started_at)")}
+        sums = f"""SELECT {names}, count(*), {counts}, {BEGAN.format("max(started_at)")}
             {source} AND NOT ({_IS_ODD}) GROUP BY {groups}"""
         odd = f"SELECT seq, document {source} AND ({_IS_ODD}) ORDER BY seq"
         found = [group_from(_numbers(row), dimensions) for row in self._ask(sums, **values)]
         return Page([*found, *self._documents(odd, values)], upto)
+
+    def daily_sums(
+        self, wanted: Filter, dimensions: Sequence[str], journals: Iterable[str]
+    ) -> DailySums | None:
+        """Return the sums of all records there; None if only the records can answer that.
+
+        Args:
+            wanted: the filter; a day in part is read from the records.
+            dimensions: to group by.
+            journals: the identities of those of which it matters how far they have come.
+
+        """
+        return read_sums(self._database, wanted, dimensions, journals)
 
     def find(self, request_id: str) -> tuple[str, int, bytes] | None:
         """Return a request's record: its journal, its seq, its text."""
@@ -209,33 +222,6 @@ class AuditTableReader:
             return cursor.execute(question.encode(), values).fetchall()
 
 
-def _conditions(wanted: Filter) -> tuple[str, dict[str, Any]]:
-    conditions = list(wanted.conditions())
-    values = {f"v{number}": _value(one) for number, one in enumerate(conditions)}
-    where = " AND ".join(
-        _condition(one, name) for one, name in zip(conditions, values, strict=True)
-    )
-    return f"({where or 'TRUE'})", values
-
-
-def _condition(one: Condition, name: str) -> str:
-    form = (
-        "strpos(lower({}), %({})s) > 0"
-        if one.operator == "contains"
-        else f"{{}} {one.operator} %({{}})s"
-    )
-    return f"({' OR '.join(form.format(column, name) for column in one.columns)})"
-
-
-def _value(one: Condition) -> str | datetime:
-    return one.value if isinstance(one.value, datetime) else as_text(one.value)
-
-
-def _expression(dimension: str) -> str:
-    began = "to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
-    return began if dimension == DAY else dimension
-
-
 def _numbers(row: tuple[Any, ...]) -> list[Any]:
     """Return the same row; a sum of bigint is numeric."""
     return [int(value) if isinstance(value, Decimal) else value for value in row]
@@ -249,7 +235,7 @@ def _link(row: tuple[Any, ...]) -> Link:
 
 
 def _shown(moment: datetime) -> str:
-    """Return the moment as `_BEGAN` does."""
+    """Return the moment as `BEGAN` does."""
     with suppress(OverflowError):
         moment = moment.astimezone(UTC)
     return moment.replace(tzinfo=None).isoformat(timespec="microseconds")

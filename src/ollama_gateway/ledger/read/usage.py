@@ -1,4 +1,4 @@
-"""Sums of requests and tokens by key, end user, model, backend, day or outcome.
+"""Sums of requests and tokens by one or several of key, end user, model, backend, period, outcome.
 
 Plain functions over sums (`grouping.py`), wherever they come from. The tokens of a request belong
 to the day (UTC) on which it began, as in budgets.
@@ -6,7 +6,9 @@ to the day (UTC) on which it began, as in budgets.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final, Literal, get_args
 
 import attrs
@@ -14,8 +16,10 @@ import attrs
 from ollama_gateway.ledger.read.grouping import DAY, GroupSum
 from ollama_gateway.ledger.record import FAILED
 
-By = Literal["key", "end-user", "model", "backend", "day", "outcome"]
+Period = Literal["day", "month"]
+By = Literal["key", "end-user", "model", "backend", "day", "month", "outcome"]
 WAYS: Final[tuple[By, ...]] = get_args(By)
+PERIODS: Final[tuple[Period, ...]] = get_args(Period)
 PROMPT_COUNTED: Final = frozenset({"counted", "prompt_counted"})
 COMPLETION_COUNTED: Final = frozenset({"counted", "completion_counted"})
 """The values of `tokens_source` for tokens that no backend reported."""
@@ -25,9 +29,9 @@ COMPLETION_COUNTED: Final = frozenset({"counted", "completion_counted"})
 class UsageSums:
     """The sums of a group of requests."""
 
-    name: str | None
-    """The value that the group has in common; None for requests without one."""
-    label: str | None
+    names: tuple[str | None, ...]
+    """The values that the group has in common, one for each way; None for requests without one."""
+    labels: tuple[str | None, ...]
     """The same for people: for a key, its latest name."""
     requests: int = 0
     refused: int = 0
@@ -74,34 +78,71 @@ class UsageSums:
 COUNTS: Final = tuple(field.name for field in attrs.fields(UsageSums) if field.default == 0)
 
 
-def dimensions_of(by: By) -> tuple[str, ...]:
+def dimensions_of(ways: Sequence[By]) -> tuple[str, ...]:
     """Return the dimensions by which records must be summed for `usage`."""
-    return (*_NAMES.get(by, (by.replace("-", "_"),)), "outcome", "tokens_source")
+    names = (_DIMENSIONS.get(way, (way.replace("-", "_"),)) for way in ways)
+    return (*chain.from_iterable(names), "outcome", "tokens_source")
 
 
-def usage(sums: Iterable[GroupSum], by: By) -> list[UsageSums]:
-    """Return the sums of each group: days in order, others by their tokens, the most first."""
-    groups: dict[str | None, UsageSums] = {}
-    latest: dict[str | None, str] = {}
+def usage(sums: Iterable[GroupSum], ways: Sequence[By]) -> list[UsageSums]:
+    """Return the sums of each group: periods in order, others by their tokens, the most first.
+
+    Groups by several ways are ordered by the first one, and those that agree in it by the next.
+    """
+    groups: dict[tuple[str | None, ...], UsageSums] = {}
+    latest: dict[tuple[str | None, ...], str] = {}
     for one in sums:
-        name, label = one.values[0], one.values[-3]
-        group = groups.setdefault(name, UsageSums(name, label))
-        if one.latest >= latest.get(name, ""):
-            latest[name], group.label = one.latest, label
+        names, labels = zip(*_names(one, ways), strict=True)
+        group = groups.setdefault(names, UsageSums(names, labels))
+        if one.latest >= latest.get(names, ""):
+            latest[names], group.labels = one.latest, labels
         group.add(one)
-    if by == "day":
-        return sorted(groups.values(), key=lambda group: group.name or "")
-    return sorted(groups.values(), key=lambda g: (-g.total_tokens, -g.requests, g.name or ""))
+    return _ordered(groups.values(), ways)
+
+
+def _names(group: GroupSum, ways: Sequence[By]) -> Iterator[tuple[str | None, str | None]]:
+    """Yield a group's name and label for each way."""
+    values = iter(group.values)
+    for way in ways:
+        name = next(values)
+        if way == "month" and name is not None:
+            name = name.rpartition("-")[0]
+        yield name, next(values) if way == "key" else name
+
+
+def _ordered(groups: Iterable[UsageSums], ways: Sequence[By]) -> list[UsageSums]:
+    groups = list(groups)
+    wholes: dict[tuple[str | None, ...], list[UsageSums]] = defaultdict(list)
+    for group in groups:
+        for length in range(1, len(ways) + 1):
+            wholes[group.names[:length]].append(group)
+    ranks = {names: _rank(names, found, ways) for names, found in wholes.items()}
+    lengths = range(1, len(ways) + 1)
+    return sorted(groups, key=lambda group: [ranks[group.names[:length]] for length in lengths])
+
+
+def _rank(
+    names: tuple[str | None, ...], groups: Sequence[UsageSums], ways: Sequence[By]
+) -> tuple[int, int, str]:
+    name = names[-1] or ""
+    if ways[len(names) - 1] in PERIODS:
+        return 0, 0, name
+    whole = total(groups)
+    return -whole.total_tokens, -whole.requests, name
 
 
 def total(groups: Iterable[UsageSums]) -> UsageSums:
     """Return the sums of all groups together."""
-    whole = UsageSums("total", "total")
+    whole = UsageSums((), ())
     for group in groups:
         for count in COUNTS:
             setattr(whole, count, getattr(whole, count) + getattr(group, count))
     return whole
 
 
-_NAMES: Final[dict[str, tuple[str, ...]]] = {"key": ("key_id", "key_name"), "day": (DAY,)}
-"""What a group goes by first, and what it is called by last."""
+_DIMENSIONS: Final[dict[str, tuple[str, ...]]] = {
+    "key": ("key_id", "key_name"),
+    "day": (DAY,),
+    "month": (DAY,),
+}
+"""For a key, what a group goes by and what it is called by."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib import resources
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -31,9 +32,12 @@ RETRY_SECONDS: Final = 30.0
 RETRY_PAUSE: Final = 0.5
 """Seconds between retries, in which others get the lock."""
 
+_ALONE: Final = Timeouts(lock=1, idle=86_400)
 _FILE: Final = re.compile(r"(\d{4})_([a-z_]+)\.sql")
 _LOCK: Final = 0x6F_67_77_01
 """The advisory lock of migrations; `ogw` in ASCII and a number."""
+_LOCK_ONLINE: Final = 0x6F_67_77_04
+"""The advisory lock of the work beside the migrations that is done in many transactions."""
 _TABLE: Final = b"""CREATE TABLE IF NOT EXISTS gateway_migrations (
     version integer PRIMARY KEY,
     name text NOT NULL,
@@ -84,9 +88,25 @@ def patiently(work: Callable[[], T]) -> T:
         try:
             return work()
         except DatabaseError as error:
-            if not error.is_lock_conflict or time.monotonic() > deadline:
+            may_pass = error.is_lock_conflict or error.is_timeout
+            if not may_pass or time.monotonic() > deadline:
                 raise
         time.sleep(RETRY_PAUSE)
+
+
+@contextmanager
+def alone(url: str) -> Iterator[None]:
+    """Let only one program at a time build indexes and count records; the next one waits for 30 s.
+
+    Raises DatabaseError.
+    """
+    from ollama_gateway.storage.postgres import Database  # noqa: PLC0415
+
+    database = Database(url, _ALONE)
+    with ExitStack() as stack:
+        stack.callback(database.close)
+        patiently(partial(_lock, database, stack))
+        yield
 
 
 def check_schema(database: Database) -> None:
@@ -105,6 +125,15 @@ def check_schema(database: Database) -> None:
             f"the database's schema is version {min(missing) - 1}, this program needs"
             f" {known[-1].version}: run `gatewayctl db migrate`"
         )
+
+
+def _lock(database: Database, stack: ExitStack) -> None:
+    """Hold the lock until the stack is left."""
+    with ExitStack() as undo:
+        cursor = undo.enter_context(database.transaction())
+        # With a parameter it would keep its snapshot, and each concurrent index wait for that.
+        cursor.execute(f"SELECT pg_advisory_xact_lock({_LOCK_ONLINE})".encode())
+        stack.push(undo.pop_all())
 
 
 def _took(database: Database, step: Migration, known: Sequence[Migration]) -> bool:
