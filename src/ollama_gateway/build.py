@@ -26,6 +26,7 @@ from ollama_gateway.configuration import (
     configure,
     default_quota,
     put_in_force,
+    use_affinity,
 )
 from ollama_gateway.flow.answers import AnswerBudget
 from ollama_gateway.flow.hedging import Hedging
@@ -146,6 +147,7 @@ async def build(
             answers=AnswerBudget(server.max_answers_total),
             transports=transports,
         )
+        use_affinity(settings.affinity, parts)
         yield _gateway(configure(settings, parts), parts, place, runner)
 
 
@@ -170,6 +172,7 @@ def _gateway(
         copier=copier,
         audit=parts.audit,
         hedging=parts.hedging,
+        heads=parts.heads,
         find_key=partial(find_key, place, runner=runner),
         settings_file=settings.source,
         requests_running=lambda: app.requests_running,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
+from ollama_gateway.backends.affinity import Affinity
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.discovery import BackendDiscovery
@@ -23,6 +24,7 @@ from ollama_gateway.build_backends import Transports, load_policies, rebuild_bac
 from ollama_gateway.build_listeners import admin_access, certificate_of, connection_counts
 from ollama_gateway.certificates import RenewedContext
 from ollama_gateway.flow.answers import AnswerBudget
+from ollama_gateway.flow.changing_heads import ChangingHeads
 from ollama_gateway.flow.deadline import Deadlines
 from ollama_gateway.flow.exchange import Exchange
 from ollama_gateway.flow.hedging import Hedging, RetryBudget
@@ -70,6 +72,8 @@ class Parts:
     """Replace TCP, by backend name; for tests."""
     touches: Touches = attrs.field(factory=Touches)
     retries: RetryBudget = attrs.field(factory=RetryBudget)
+    affinity: Affinity = attrs.field(factory=Affinity)
+    heads: ChangingHeads = attrs.field(factory=ChangingHeads)
     at_once: AtOnce = attrs.field()
 
     @at_once.default
@@ -137,6 +141,7 @@ def put_in_force(
     parts.limits.store.allow(settings.redis.timeout)
     parts.audit.writer.become(is_strict=settings.audit.mode == "strict")
     parts.audit.keep_for(settings.audit.keep)
+    use_affinity(settings.affinity, parts)
     parts.discovery.interval, parts.discovery.timeout = discovery.interval, discovery.timeout
     parts.backends.hide(settings.aliases.hidden)
     return _replace_backends(configuration.backends, parts.backends)
@@ -155,6 +160,12 @@ def _replace_backends(built: Sequence[Backend], backends: Backends) -> list[Tran
         chosen.append(running)
     backends.replace(chosen)
     return left
+
+
+def use_affinity(settings: model.AffinitySettings, parts: Parts) -> None:
+    """Let conversations return to their backends, or not; the bindings are kept."""
+    parts.affinity.become(settings.idle, settings.capacity)
+    parts.backends.affinity = parts.affinity if settings.enabled else None
 
 
 def default_quota(limits: model.LimitSettings) -> Quota:
@@ -191,6 +202,7 @@ def _exchange(settings: Settings, parts: Parts) -> Exchange:
         answers=parts.answers,
         policies=load_policies(settings),
         touches=parts.touches,
+        heads=parts.heads if settings.affinity.enabled else None,
         expose_backend=settings.server.expose_backend,
     )
 

@@ -94,6 +94,12 @@ class Metrics:
             ["result"],
             registry=registry,
         )
+        affinity = Counter(
+            "ollama_gateway_affinity",
+            "Requests that a backend answered: whether their conversation kept its backend.",
+            ["result"],
+            registry=registry,
+        )
         self._retries = Counter(
             "ollama_gateway_retries",
             "Further attempts at failing backends: started, or refused by the retry budget.",
@@ -151,10 +157,11 @@ class Metrics:
         self._connections = Gauge(
             "ollama_gateway_connections", "Open client connections.", registry=registry
         )
-        # Each request changes these four, so their children are cached; their labels are bounded.
+        # Each request changes these five, so their children are cached; their labels are bounded.
         self._requests = cache(requests.labels)
         self._first_chunk = cache(first_chunk.labels)
         self._attempts = cache(attempts.labels)
+        self._affinity = cache(affinity.labels)
         self._prompt_tokens = cache(prompt_tokens.labels)
 
     def request(self, endpoint: str, model: str | None, backend: str | None, outcome: str) -> None:
@@ -205,6 +212,10 @@ class Metrics:
     def hedge(self, result: str) -> None:
         """Count a hedge: `started`, `won`, or why it was skipped."""
         self._hedges.labels(result).inc()
+
+    def affinity(self, result: str) -> None:
+        """Count an answered request: `new`, `kept`, `moved`, or `none` without a conversation."""
+        self._affinity(result).inc()
 
     def retry(self, result: str) -> None:
         """Count a retry: `started`, or `budget` if the budget refused it."""

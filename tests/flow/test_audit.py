@@ -59,6 +59,7 @@ async def test_a_request_leaves_one_complete_record(autojump_clock: Clock) -> No
         "completion_tokens": 3,
         "tokens_source": "reported",
         "spender": None,
+        "affinity": "new",
         "ttft_ms": 1000,
         "duration_ms": 3000,
         "bytes_in": 64,

@@ -8,7 +8,7 @@ import pytest
 
 from ollama_gateway.flow.hedging import (
     DEFAULT_DELAY,
-    MAX_TIMED_MODELS,
+    MAX_TIMED,
     MAX_TIMES,
     MIN_DELAY,
     MIN_TIMES,
@@ -79,7 +79,7 @@ def test_auto_forgets() -> None:
         hedging.observe("m", 1)
     assert hedging.delay("m") == 1
 
-    for number in range(MAX_TIMED_MODELS):
+    for number in range(MAX_TIMED):
         hedging.observe(f"m{number}", 1)
 
     assert hedging.delay("m") == DEFAULT_DELAY

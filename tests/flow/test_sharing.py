@@ -14,6 +14,8 @@ from tests.support.scenario import CHAT, Scenario, open_scenario
 
 Clock = trio.testing.MockClock
 CHATS = 40
+APART = {"GATEWAY_AFFINITY_ENABLED": "false"}
+"""Equal requests are not one conversation."""
 MODEL = Model("m1:latest", ("tok",) * 20)
 
 
@@ -74,7 +76,10 @@ async def learned_capacity(scenario: Scenario) -> int:
 async def test_one_request_at_a_time_pays_for_a_load(autojump_clock: Clock) -> None:
     """A load of a minute is begun by one request; the next ones stay in the shorter line."""
     both = boxes(1, 10, load=60)
-    async with open_scenario(both, is_one_tier=True) as scenario, trio.open_nursery() as nursery:
+    async with (
+        open_scenario(both, is_one_tier=True, settings=APART) as scenario,
+        trio.open_nursery() as nursery,
+    ):
         for _ in range(3):
             nursery.start_soon(scenario.ask)
             await trio.sleep(1)
@@ -100,7 +105,7 @@ async def test_a_model_in_use_is_not_evicted(autojump_clock: Clock) -> None:
     both = boxes(1, 5)
     both["b"].add_model(Model("other:latest"))
     both["b"].load("other", 3600)
-    async with open_scenario(both, is_one_tier=True) as scenario:
+    async with open_scenario(both, is_one_tier=True, settings=APART) as scenario:
         at_first = await second_of_two(scenario)
         await trio.sleep(250)
         both["b"].load("other", 3600)  # another client uses it

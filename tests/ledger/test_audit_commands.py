@@ -34,8 +34,8 @@ from tests.support.spoilt import GARBAGE
 FIELDS = (
     *("request_id", "started_at", "key_id", "key_name", "end_user", "client", "endpoint"),
     *("dialect", "model", "alias", "backend", "outcome", "reason", "status", "prompt_tokens"),
-    *("cached_tokens", "completion_tokens", "tokens_source", "spender", "ttft_ms", "duration_ms"),
-    *("bytes_in", "bytes_out", "changed", "attempts"),
+    *("cached_tokens", "completion_tokens", "tokens_source", "spender", "affinity", "ttft_ms"),
+    *("duration_ms", "bytes_in", "bytes_out", "changed", "attempts"),
 )
 
 

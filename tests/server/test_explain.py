@@ -190,5 +190,6 @@ async def test_the_status_has_the_same_figures() -> None:
             "rests_s": 0,
             "first_chunk_ms": 1000,
             "learned_capacity": 1,
+            "prefill_tokens_per_s": None,
         }
     ]

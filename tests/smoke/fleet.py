@@ -205,6 +205,7 @@ def fleet(
     directory: Path | Sequence[Path],
     simulators: Mapping[str, Sequence[str]] = TWO,
     gateways: int = 1,
+    priorities: str = "in order",
     **settings: str,
 ) -> Iterator[Fleet]:
     """Run a fleet during the block.
@@ -213,6 +214,7 @@ def fleet(
         directory: the data of the gateways; several, if each has its own machine.
         simulators: arguments by name; the first are preferred.
         gateways: the number of gateways.
+        priorities: of the simulators; "equal" makes them one tier.
         settings: environment variables of the gateways.
 
     """
@@ -221,7 +223,7 @@ def fleet(
         started = {n: stack.enter_context(start_simulator(o)) for n, o in simulators.items()}
         ports = {name: port_of(process) for name, process in started.items()}
         common = {
-            "OLLAMA_BACKENDS": ",".join(f"{n}=http://127.0.0.1:{p}" for n, p in ports.items()),
+            "OLLAMA_BACKENDS": _backends(ports, priorities),
             "GATEWAY_STORAGE_DATA_DIR": str(directories[0]),
             **settings,
         }
@@ -233,6 +235,13 @@ def fleet(
         for gateway in serving:
             gateway.process.wait_for("serving")
         yield Fleet(started, serving, key, ports, stack)
+
+
+def _backends(ports: Mapping[str, int], priorities: str) -> str:
+    urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+    if priorities == "equal":
+        return json.dumps([{"name": n, "url": url, "priority": 1} for n, url in urls.items()])
+    return ",".join(f"{name}={url}" for name, url in urls.items())
 
 
 def addresses() -> dict[str, str]:

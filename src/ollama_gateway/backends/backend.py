@@ -193,40 +193,10 @@ class Backend:
         others = (used for other, used in reversed(self.used_at.items()) if other != weights)
         return now - next(others, -math.inf) < IN_USE_SECONDS
 
-    def note_context(self, model: ModelName, tokens: int | None) -> None:
-        """Note the context that an attempt asks for; None if it asks for none."""
-        if tokens is not None and tokens > 0:
-            self.replica_of(model).context = min(tokens, self.context(model) or tokens)
-
-    def answered_with(self, model: ModelName, tokens: int | None) -> None:
-        """Note the context of a request that was answered; None if it asked for none.
-
-        If the request before it had another one, Ollama may have loaded the model anew, so it is
-        polled at once; until it answers, the context that was asked for counts.
-        """
-        weights, replica = self.weights_of(model), self.replica_of(model)
-        before, replica.last_context = replica.last_context, tokens
-        if tokens == before or (tokens and tokens == self.contexts.get(weights)):
-            return
-        self.contexts.pop(weights, None)
-        if tokens is not None and tokens > 0:
-            self.contexts[weights] = min(tokens, self.context(model) or tokens)
-        self.load_changed.set()
-
     def is_loading_another(self, weights: str) -> bool:
         """Return True if Ollama loads other weights than these now."""
         others = (one for key, one in self.replicas.items() if key != weights)
         return any(one.loading_since is not None for one in others)
-
-    def loaded_context(self, model: ModelName) -> int | None:
-        """Return the context in tokens that the model is, or will be, loaded with; or None.
-
-        The running requests know better than the last poll.
-        """
-        weights = self.weights_of(model)
-        replica = self.replicas.get(weights)
-        asked = replica.context if replica else None
-        return asked or (self.contexts.get(weights) if weights in self.warm else None)
 
     @property
     def is_full(self) -> bool:
@@ -276,6 +246,13 @@ class Backend:
         weights = UNLISTED if key == UNLISTED or self.listing is None else self._weights_of(key)
         replica = self.replicas.get(weights)
         return replica.capacity.value if replica else 1
+
+    def prefill_speed(self, key: str) -> float | None:
+        """Return the measured tokens of a prompt that a model key reads in a second, or None."""
+        weights = UNLISTED if key == UNLISTED or self.listing is None else self._weights_of(key)
+        replica = self.replicas.get(weights)
+        seconds = replica.prefill.seconds_per_token if replica else None
+        return round(1 / seconds, 1) if seconds else None
 
     def needs_load(self, model: ModelName) -> bool:
         """Return True if Ollama would have to load the model first."""

@@ -29,6 +29,7 @@ from ollama_gateway.reasons import AnyReason, Reason
 from ollama_gateway.wire.names import ModelName
 
 if TYPE_CHECKING:
+    from ollama_gateway.backends.affinity import Affinity
     from ollama_gateway.metrics import Metrics
 
 REMEMBERED_SECONDS: Final = 24 * 3600.0
@@ -64,6 +65,8 @@ class Backends:
     """Counts breakers; None in commands, which serve nothing."""
     hidden: Collection[str] = ()
     """Keys of models that exact aliases hide where a backend lists them."""
+    affinity: Affinity | None = None
+    """Which conversations are where; None if it does not count."""
     line: WaitingLine = attrs.field(factory=WaitingLine, init=False)
     catalog: Catalog = attrs.field(factory=Catalog, init=False)
     last_version: str | None = attrs.field(default=None, init=False)

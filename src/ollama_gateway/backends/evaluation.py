@@ -22,15 +22,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import attrs
 
 from ollama_gateway.backends.backend import Backend
-from ollama_gateway.backends.backends import Backends
+from ollama_gateway.backends.contexts import loaded_context
 from ollama_gateway.backends.health import Health
 from ollama_gateway.backends.replica import Replica
+from ollama_gateway.wire.identity import ConversationIdentity
 from ollama_gateway.wire.load_options import LoadOptions
 from ollama_gateway.wire.names import ModelName
+
+if TYPE_CHECKING:
+    from ollama_gateway.backends.backends import Backends
 
 
 @attrs.frozen
@@ -44,6 +49,10 @@ class RouteRequest:
     """Whether it costs a backend nothing, and so needs no slot."""
     only: Backend | None = None
     """The backend that the request names itself, if any: no other is asked."""
+    conversation: ConversationIdentity | None = None
+    """The conversation that it belongs to, if any."""
+    size: int = 0
+    """Bytes of its body."""
     context: int | None = None
     """The tokens of context that the model must be loaded with; None if any will do."""
 
@@ -56,7 +65,7 @@ class RouteRequest:
         return backend.is_up and not backend.is_paused and self.may_go_to(backend)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Evaluation:
     """One backend's state now, for one request."""
 
@@ -112,7 +121,7 @@ class Evaluation:
             is_backing_off=is_backing_off,
             has_room=route.is_slotless or not (is_backing_off or backend.is_full),
             is_loaded_so=health.load_options == route.load_options
-            and _is_enough(backend.loaded_context(model), route.context),
+            and _is_enough(loaded_context(backend, model), route.context),
             may_evict=is_cold and backend.may_evict(model, now),
             line=_line(backend, replica, replica.load_left(now) if is_loading else 0),
             changes=(*until, health.backoff_until),
@@ -132,6 +141,16 @@ class Evaluation:
     def wait(self) -> float:
         """Seconds until the next request could begin, without a load."""
         return self.line * self.replica.request_seconds / _capacity(self.backend, self.replica)
+
+    def begins_in(self, now: float) -> float:
+        """Return the seconds until it could begin to read a prompt: its work, and its load."""
+        replica = self.replica
+        load = replica.load_seconds if self.is_cold else replica.load_left(now)
+        backoff = max(0.0, self.health.backoff_until - now)
+        if self.is_loading or not (self.line or replica.work.awaiting):
+            return load + backoff
+        seconds = replica.work.seconds(now, replica.prefill.seconds(1))
+        return load + backoff + seconds / _capacity(self.backend, replica)
 
 
 def _is_enough(loaded: int | None, wanted: int | None) -> bool:
@@ -157,25 +176,55 @@ def evaluate(route: RouteRequest, backends: Backends, now: float) -> list[Evalua
     ]
 
 
-def in_order(evaluated: list[Evaluation]) -> list[Evaluation]:
-    """Sort evaluations, the one to ask first in front, without regard to room."""
-    admitted = ranked(e for e in evaluated if e.is_admitted)
+def in_order(
+    evaluated: list[Evaluation], first: Backend | None = None, last: Backend | None = None
+) -> list[Evaluation]:
+    """Sort evaluations, the one to ask first in front, without regard to room.
+
+    Args:
+        evaluated: of all candidates.
+        first: the backend that comes first in its tier.
+        last: the backend that comes last in its tier.
+
+    """
+    admitted = ranked((e for e in evaluated if e.is_admitted), first, last)
     if len(admitted) == len(evaluated):
         return admitted
     others = sorted([e for e in evaluated if not e.is_admitted], key=lambda e: e.open_until)
     return admitted + others
 
 
-def ranked(candidates: Iterable[Evaluation]) -> list[Evaluation]:
-    """Sort candidates, the best first, tier by tier."""
+def ranked(
+    candidates: Iterable[Evaluation], first: Backend | None = None, last: Backend | None = None
+) -> list[Evaluation]:
+    """Sort candidates, the best first, tier by tier; `first` and `last` as for `in_order`."""
+
+    def key(tier: _Tier, candidate: Evaluation) -> tuple[float, ...]:
+        backend = candidate.backend
+        return (backend is not first, backend is last, *_rank(tier, candidate))
+
+    return [
+        candidate
+        for _, tier in sorted(_tiers(candidates).items())
+        for candidate in sorted(tier, key=partial(key, _Tier.of(tier)))
+    ]
+
+
+def alike(candidates: Iterable[Evaluation]) -> tuple[list[Evaluation], list[Evaluation]]:
+    """Return the best tier, and those in it that rank as its best does and could begin at once."""
+    tiers = _tiers(candidates)
+    tier = tiers[min(tiers)] if tiers else []
+    state = _Tier.of(tier)
+    able = [(_rank(state, e)[:2], e) for e in tier if e.has_room and not e.line]
+    best = min((rank for rank, _ in able), default=())
+    return tier, [e for rank, e in able if rank == best]
+
+
+def _tiers(candidates: Iterable[Evaluation]) -> dict[int, list[Evaluation]]:
     tiers: dict[int, list[Evaluation]] = {}
     for candidate in candidates:
         tiers.setdefault(candidate.backend.priority, []).append(candidate)
-    return [
-        candidate
-        for _, tier in sorted(tiers.items())
-        for candidate in sorted(tier, key=partial(_rank, _Tier.of(tier)))
-    ]
+    return tiers
 
 
 @attrs.frozen

@@ -23,6 +23,7 @@ from ollama_gateway.wire.names import ModelName
 if TYPE_CHECKING:
     from ollama_gateway.backends.backend import Backend
     from ollama_gateway.backends.backends import Backends
+    from ollama_gateway.backends.placement import AffinityKind, Placement
 
 FAILING: Final = {BackendFault.UNREACHABLE, BackendFault.BROKEN, BackendFault.ERROR}
 """Faults that mark a model on a backend as failing until it answers again."""
@@ -46,6 +47,8 @@ class Slot:
     """Whether it began on a loaded model, with fewer requests beside it than are served at once."""
     is_slotless: bool
     is_hedge: bool
+    placement: Placement | None
+    """What it should find in the prefix cache; None where that does not count."""
     _backends: Backends
     _probes: set[Breaker]
     """Breakers whose probe this attempt is, until it has a result for them."""
@@ -67,6 +70,7 @@ class Slot:
         load_options: LoadOptions = (),
         is_slotless: bool = False,
         is_hedge: bool = False,
+        placement: Placement | None = None,
     ) -> Slot:
         """Begin an attempt at a backend."""
         health = backend.health_of(model)
@@ -80,6 +84,8 @@ class Slot:
             backend.note_use(model, now)
         breakers = [backend.breaker] if is_slotless else [backend.breaker, health.breaker]
         probes = {breaker for breaker in breakers if breaker.begin(now)}
+        if placement is not None:
+            placement.began(now)
         return cls(
             backend=backend,
             model=model,
@@ -90,9 +96,15 @@ class Slot:
             found_room=found_room,
             is_slotless=is_slotless,
             is_hedge=is_hedge,
+            placement=placement,
             backends=backends,
             probes=probes,
         )
+
+    @property
+    def affinity(self) -> AffinityKind | None:
+        """Whether its conversation has kept its replica; None where that does not count."""
+        return self.placement.kind if self.placement is not None else None
 
     def connected(self) -> None:
         """Note that the backend can be reached: it has begun an answer of any kind."""
@@ -116,6 +128,8 @@ class Slot:
             self.backend.load_changed.set()
         if is_timed:
             self.health.first_chunks.append(now - self.began)
+        if self.placement is not None:
+            self.placement.answered(now, now - self.began if is_timed else None)
         if self.health.breaker.answered():
             self._backends.breaker_closed(self.backend, self.model)
 
@@ -145,6 +159,7 @@ class Slot:
             self._count(self.health.breaker, self.model, reason, now)
         elif fault is BackendFault.FULL:
             self.health.backoff(now, retry_after)
+            self._backends.line.dispatch(self.health)
         elif fault is BackendFault.LACKS_MODEL:
             self._backends.lost(self.backend, self.model)
 
@@ -168,6 +183,8 @@ class Slot:
         self.backend.attempt_ended()
         self.backend.note_use(self.model, now)
         self.ended_stream(now, 0)
+        if self.placement is not None:
+            self.placement.ended(now)
         is_measured = self._has_answered and self.found_room
         self.replica.end(now - self.began if is_measured else None)
         if was_full:

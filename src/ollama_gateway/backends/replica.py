@@ -19,6 +19,8 @@ from typing import Final
 import attrs
 
 from ollama_gateway.backends.capacity import LearnedCapacity
+from ollama_gateway.backends.prefill import Prefill
+from ollama_gateway.backends.work import Work
 
 ASSUMED_SECONDS: Final = 10.0
 """Seconds of a request and of a load, before they are known."""
@@ -35,6 +37,8 @@ class Replica:
     key: str
     """A model key that uses them."""
     capacity: LearnedCapacity = attrs.field(factory=LearnedCapacity, init=False)
+    prefill: Prefill = attrs.field(factory=Prefill, init=False)
+    work: Work = attrs.field(factory=Work, init=False)
     running: int = attrs.field(default=0, init=False)
     """Attempts, also those that wait in Ollama's queue."""
     loading_since: float | None = attrs.field(default=None, init=False)

@@ -6,9 +6,10 @@ this request. Of these, the next attempt goes to:
 1. one whose breakers admit an attempt. If there is none, the one that admits again first is the
    last resort, once: a breaker never leaves a model without any backend;
 2. of these, one with room. If none has room, the request waits in line;
-3. of these, the first in order (`evaluation.py`).
+3. of these, the first in order (`evaluation.py`), and before it the one that has the conversation
+   in its prefix cache (`affinity.py`).
 
-A request may prefer one backend until a moment: while that backend is admitted but has no room, it
+A request may prefer that one until a moment: while that backend is admitted but has no room, it
 waits for that one alone, though others have room. From that moment on, and after a failed attempt,
 it takes any.
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
+from contextlib import nullcontext
 from typing import Final, Literal, Protocol
 
 import anyio
@@ -36,6 +38,7 @@ from ollama_gateway.backends.evaluation import (
 )
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.outlook import Outlook
+from ollama_gateway.backends.placement import NOWHERE, Choice, choose, placed
 from ollama_gateway.backends.waiting import Waiter, WaitingKind, rejection_for
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.reasons import Reason
@@ -46,7 +49,7 @@ MIN_PAYMENT_PAUSE: Final = 0.01
 LEAST_REST: Final = 1.0
 """Seconds before the end of its wait from which a request takes any backend."""
 
-HedgeSkipped = Literal["no_candidate", "ill", "cold", "full", "budget"]
+HedgeSkipped = Literal["no_candidate", "ill", "cold", "full", "cold_prompt", "budget"]
 """Why no hedge was started."""
 
 
@@ -76,6 +79,8 @@ class Candidates:
     """On the event loop's clock."""
     _tried: set[Backend] = attrs.field(factory=set, init=False)
     _took_the_last_resort: bool = attrs.field(default=False, init=False)
+    _choice: Choice | None = attrs.field(default=None, init=False)
+    """Where its conversation is, looked up when a backend is first needed."""
 
     @property
     def are_several(self) -> bool:
@@ -89,6 +94,7 @@ class Candidates:
         at backends that are failing too. Raises Unavailable if the wait or the line is too long.
         """
         now = clock.now()
+        self._choose(now)
         self._bound_preference(now)
         taken = "wait" if self._is_behind(now) else self.take(bucket, now)
         return await self._wait(bucket, now) if taken == "wait" else taken
@@ -96,6 +102,7 @@ class Candidates:
     def take_at_once(self, bucket: TokenBucket) -> Slot | None:
         """Take a slot if one is free and no waiting request comes first; never wait."""
         now = clock.now()
+        self._choose(now)
         taken = None if self._is_behind(now) else self.take(bucket, now)
         return taken if isinstance(taken, Slot) else None
 
@@ -106,7 +113,18 @@ class Candidates:
         if backend and backend.health_of(self.route.model).backoff_until >= self.prefer_until:
             self.preferred = None
 
-    def hedge(self, may_pay: Callable[[Evaluation], bool]) -> Slot | HedgeSkipped:
+    def _choose(self, now: float) -> None:
+        """Look up where the conversation should go, once."""
+        if self._choice is not None:
+            return
+        self._choice = NOWHERE
+        if self.route.conversation is not None:
+            self._choice = choose(self.route, self.backends, now)
+            self.preferred, self.prefer_until = self._choice.first, self._choice.until
+
+    def hedge(
+        self, may_win: Callable[[Evaluation], bool], may_pay: Callable[[Evaluation], bool]
+    ) -> Slot | HedgeSkipped:
         """Take a slot for a hedge, or return why there is none."""
         now = clock.now()
         left = self._left(now)
@@ -119,6 +137,8 @@ class Candidates:
         if not (left := [e for e in left if e.has_room]) or self._is_behind(now):
             return "full"
         best = ranked(left)[0]
+        if not may_win(best):
+            return "cold_prompt"
         return self._slot(best, now, is_hedge=True) if may_pay(best) else "budget"
 
     def _is_behind(self, now: float) -> bool:
@@ -144,13 +164,15 @@ class Candidates:
     def _eligible(self, now: float) -> list[Evaluation]:
         if own := self._own(now):
             return own
-        left = in_order(self._left(now))
+        choice = self._choice or NOWHERE
+        left = in_order(self._left(now), choice.first, choice.last)
         if left and not left[0].is_admitted:
             return [] if self._took_the_last_resort else left[:1]
         return [e for e in left if e.is_admitted]
 
     def take(self, bucket: TokenBucket, now: float) -> Slot | Literal["wait"] | None:
         """Take a slot at the best backend that is left; return "wait" if none of them has room."""
+        self._choose(now)
         eligible = self._eligible(now)
         for evaluation in eligible:
             if evaluation.has_room and (self._is_free(evaluation) or bucket.pay()):
@@ -164,6 +186,7 @@ class Candidates:
     def _slot(self, evaluation: Evaluation, now: float, *, is_hedge: bool = False) -> Slot:
         self._tried.add(evaluation.backend)
         route = self.route
+        placement = placed(self._choice or NOWHERE, route, self.backends, evaluation, now)
         return Slot.take(
             self.backends,
             evaluation.backend,
@@ -172,6 +195,7 @@ class Candidates:
             load_options=route.load_options,
             is_slotless=route.is_slotless,
             is_hedge=is_hedge,
+            placement=placement,
         )
 
     async def _wait(self, bucket: TokenBucket, now: float) -> Slot | None:
@@ -182,8 +206,10 @@ class Candidates:
         waiter = Waiter(
             self.route.key_id, self._kind, wait.serve, wait.set_alarm, rejection=self._rejection
         )
+        own = self._own(now)
+        awaited = own[0].replica.work.awaited() if own else nullcontext()
         try:
-            with self.backends.line.joined(waiter, now):
+            with awaited, self.backends.line.joined(waiter, now):
                 await wait.run(waiter)
         except BaseException:
             if isinstance(wait.taken, Slot):

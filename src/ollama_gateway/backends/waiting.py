@@ -45,11 +45,10 @@ EVERYWHERE: Final = "everywhere"
 
 @attrs.frozen
 class WaitingKind:
-    """What its waiters can use."""
+    """What its waiters can use; the state tells them from others that wait for the same places."""
 
     places: frozenset[Hashable]
     state: Hashable = None
-    """What else tells them from other waiters for these places."""
 
 
 def rejection_for(reason: Reason) -> Unavailable:

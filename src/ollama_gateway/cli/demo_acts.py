@@ -1,4 +1,4 @@
-"""The three acts of `gatewayctl demo`, each a real exchange with the gateway.
+"""The four acts of `gatewayctl demo`, each a real exchange with the gateway.
 
 The times that each act shows are those of its audit record, as in `gatewayctl audit show`.
 """
@@ -36,6 +36,11 @@ FIRST_WORD: Final = 0.4
 SLOW: Final = 8
 """Seconds for which a machine is held up."""
 MARGIN: Final = 3
+READER: Final = "mistral"
+READ: Final = "I have read it."
+"""A model that has a prefix cache, and its answer."""
+TEXT: Final = 4000
+"""Words of a text that takes it a while to read."""
 
 
 @attrs.frozen
@@ -73,6 +78,7 @@ async def play(stage: Stage, budget: int) -> None:
     await _overtake(stage)
     await _lose(stage)
     await _spend(stage, budget)
+    await _return(stage)
     stage.say("\n[bold green]No client saw an error.[/] With your own machines:")
     stage.say("gatewayctl init URL URL...", MARGIN)
 
@@ -121,6 +127,30 @@ async def _spend(stage: Stage, budget: int) -> None:
         spent = answer["prompt_eval_count"] + answer["eval_count"]
         used += spent
         stage.say(f"chat {number}  {spent} tokens, {budget - used} left", MARGIN)
+
+
+async def _return(stage: Stage) -> None:
+    stage.say("\n[bold]4. A conversation returns to its machine[/]")
+    stage.say(
+        "A chat has a long text. Its second turn goes to the machine that has read the text, and "
+        "that machine does not read it again.",
+        MARGIN,
+    )
+    turn = {"role": "user", "content": "word " * TEXT}
+    messages = [turn, {"role": "assistant", "content": READ + " "}, {**turn, "content": "?"}]
+    headers = {"authorization": f"Bearer {stage.key}"}
+    for number, sent in ((1, messages[:1]), (2, messages)):
+        ask = {"model": READER, "stream": True, "messages": sent}
+        response = await stage.client.post("/api/chat", json=ask, headers=headers)
+        response.raise_for_status()
+        record = await _record(stage.data_dir, response.headers["x-request-id"])
+        stage.say(
+            f"turn {number}  {record['backend']} read "
+            f"{record['prompt_tokens'] - (record['cached_tokens'] or 0):,} of "
+            f"{record['prompt_tokens']:,} tokens; the first word came after "
+            f"[bold]{record['ttft_ms'] / 1000:.1f} s[/]",
+            MARGIN,
+        )
 
 
 async def _chat(stage: Stage, model: str) -> None:

@@ -20,7 +20,15 @@ from rich.console import Console
 
 from ollama_gateway import log_output
 from ollama_gateway.build import Gateway
-from ollama_gateway.cli.demo_acts import FIRST_WORD, MODEL, SENTENCES, Stage, play
+from ollama_gateway.cli.demo_acts import (
+    FIRST_WORD,
+    MODEL,
+    READ,
+    READER,
+    SENTENCES,
+    Stage,
+    play,
+)
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.keys.location import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys
@@ -97,8 +105,16 @@ def _simulator() -> Simulator:
         )
         for name, sentence in SENTENCES.items()
     ]
-    simulator = Simulator(chats)
-    for name in SENTENCES:
+    reader = Model(
+        READER,
+        tuple(f"{word} " for word in READ.split()),
+        context_length=100_000,
+        cache=100_000,
+        prompt_speed=2000,
+        first_token=0.1,
+    )
+    simulator = Simulator([*chats, reader])
+    for name in (*SENTENCES, READER):
         simulator.load(name)
     return simulator
 

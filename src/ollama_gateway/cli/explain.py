@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Annotated, Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import typer
 
@@ -39,6 +39,14 @@ ForKeyOption = Annotated[
         autocompletion=complete_key,
     ),
 ]
+SessionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--session",
+        metavar="ID",
+        help="Explain a request of this conversation: the value of the header that names it.",
+    ),
+]
 
 _MODEL: Final = Column("model")
 """The first column, where several models may answer."""
@@ -57,6 +65,7 @@ _COLUMNS: Final = (
 def explain(
     model: AskedModelArgument,
     key: ForKeyOption = None,
+    session: SessionOption = None,
     config: ConfigOption = None,
     wide: WideOption = False,  # noqa: FBT002 - a flag
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
@@ -68,7 +77,7 @@ def explain(
     settings = load_or_exit(config).settings
     server = settings.server
     try:
-        explained = _ask(server, model, key)
+        explained = _ask(server, model, key, session)
         found = _backends(explained)
         rows, models = [_row(backend) for backend in found], _models_of_alias(explained)
         answering = [str(backend.get("model", "-")) for backend in found]
@@ -82,6 +91,8 @@ def explain(
     else:
         if not may_use:
             say(f"key {shown(str(key))} may not use this model: 403", err=True)
+        if isinstance(advice := explained.get("advice"), str):
+            say(f"key {shown(str(key))}: {printable(advice)}", err=True)
         if models:
             say(f"{shown(model)} is an alias of {models}", err=True)
             rows = [(name, *row) for name, row in zip(answering, rows, strict=True)]
@@ -96,9 +107,12 @@ def _say_what_is_near(settings: Settings, model: str) -> None:
         say(f"gatewayctl explain: no backend lists {shown(model)}{near}", err=True)
 
 
-def _ask(server: ServerSettings, model: str, key: str | None) -> dict[str, Any]:
-    query = f"?key={quote(key, safe='')}" if key else ""
-    answer = ask(server, f"/explain/{quote(model, safe='')}{query}")
+def _ask(
+    server: ServerSettings, model: str, key: str | None, session: str | None
+) -> dict[str, Any]:
+    given = {"key": key, "session": session}
+    query = urlencode({name: value for name, value in given.items() if value})
+    answer = ask(server, f"/explain/{quote(model, safe='')}{'?' if query else ''}{query}")
     if answer.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}:
         exit_with(1, f"gatewayctl explain: {printable(str(answer.value.get('error')))}")
     if answer.status != HTTPStatus.OK:

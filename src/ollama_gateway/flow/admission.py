@@ -17,8 +17,9 @@ import attrs
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.errors import Forbidden, SearchForbidden, UnsupportedEncoding
 from ollama_gateway.flow.ask import Ask
+from ollama_gateway.flow.changing_heads import ChangingHeads
 from ollama_gateway.flow.endpoints import Endpoint
-from ollama_gateway.flow.load_request import NO_LOAD, LoadRequest, estimated_need
+from ollama_gateway.flow.load_request import NO_LOAD, LoadRequest, load_requests, with_estimate
 from ollama_gateway.flow.resolving import Resolver
 from ollama_gateway.keys.key import Principal
 from ollama_gateway.ledger.asked import end_user_in
@@ -31,6 +32,7 @@ from ollama_gateway.wire.bounds import Measure, measured, measured_inputs, with_
 from ollama_gateway.wire.dialects import Shape
 from ollama_gateway.wire.encoding import ZSTD
 from ollama_gateway.wire.headers import Headers, content_coding, upstream_headers
+from ollama_gateway.wire.identity import ConversationIdentity, conversation_of, readable
 from ollama_gateway.wire.large import RequestBody, Steps, fields_of
 from ollama_gateway.wire.load_options import LoadChange
 from ollama_gateway.wire.loading import only_loads
@@ -67,6 +69,8 @@ class ModelCall:
     """The end user that the body names, where the key says in which field."""
     lost_tools: bool = False
     """Whether tools that the key may not use were taken out of the body."""
+    conversation: ConversationIdentity | None = None
+    """The conversation that it belongs to, if any."""
     is_empty: bool = False
     """Whether it has nothing to embed, so Ollama answers with an empty list."""
     alias: Alias | None = None
@@ -175,13 +179,14 @@ async def read_call(
     policies: LoadPolicies | None = None,
     *,
     is_measured: bool,
+    heads: ChangingHeads | None = None,
 ) -> ModelCall:
     """Read the body and authorise its request; raises BadRequest or Forbidden.
 
-    Without `policies` the request loads no model.
-
     Where a stream reports its usage only on request, the gateway asks for it even if the client
     did not.
+
+    Without `policies` it loads no model; `heads` watches the heads of conversations, if these count.
     """
     document = await in_turns(fields_of(body))
     requested_name = json_body.model_of(document, legacy=ask.endpoint.has_legacy_name)
@@ -189,6 +194,13 @@ async def read_call(
     streams = default is not None and json_body.wants_stream(document, default=default)
     model, alias = names.resolve(principal, requested_name)
     headers, size = upstream_headers(ask.headers), len(body)
+    conversation = None
+    if heads is not None and ask.endpoint.bounds:
+        is_small = isinstance(body, bytes)
+        fields = document if is_small else await in_turns(readable(body, document))
+        conversation = conversation_of(principal.key_id, model.key, ask.headers, fields)
+        if conversation is not None:
+            heads.note(principal, conversation, fields)
     searches, body = await _searches(principal, ask.endpoint, document, body, model)
     passes = PASSES if searches else 1
     models = (model,) if alias is None else alias.models
@@ -196,13 +208,15 @@ async def read_call(
     is_measured = is_measured and not is_load
     measure = await in_turns(_measured(ask, document, body, passes)) if is_measured else None
     lost_tools = len(body) < size
-    loads = {} if policies is None else _loads(principal, ask, document, models, policies, is_load)
+    loads: Mapping[str, LoadRequest] = {}
+    if policies is not None:
+        may_manage = principal.may_call("manage")
+        loads = load_requests(document, ask.endpoint, models, policies, may_manage, is_load)
     if any(load.needs_estimate for load in loads.values()):
         needed = measure
         if needed is None:
             needed = await in_turns(_measured(ask, document, body, passes))
-        estimate = estimated_need(needed)
-        loads = {key: attrs.evolve(load, estimate=estimate) for key, load in loads.items()}
+        loads = with_estimate(loads, needed)
     hides = streams and not ask.endpoint.dialect.stream_has_usage(document)
     if hides:
         body = ask.endpoint.dialect.with_usage(body)
@@ -219,25 +233,10 @@ async def read_call(
         size=size,
         end_user=end_user_in(document, principal),
         lost_tools=lost_tools,
+        conversation=conversation,
         is_empty=inputs is not None and not json_body.lookup(document, inputs),
         alias=alias,
     )
-
-
-def _loads(
-    principal: Principal,
-    ask: Ask,
-    document: dict[str, object],
-    models: Sequence[ModelName],
-    policies: LoadPolicies,
-    only_loads: bool,  # noqa: FBT001
-) -> dict[str, LoadRequest]:
-    """Return what a body asks of the load of each model, as the key and the policies allow."""
-    may_manage, found = principal.may_call("manage"), {}
-    for model in models:
-        policy = policies.policy(model, may_manage=may_manage)
-        found[model.key] = LoadRequest.read(document, ask.endpoint, policy, only_loads=only_loads)
-    return found
 
 
 async def _searches(

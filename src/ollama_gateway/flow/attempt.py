@@ -17,6 +17,7 @@ import httpx
 import trio
 
 from ollama_gateway.backends.backend import Backend
+from ollama_gateway.backends.contexts import answered_with, note_context
 from ollama_gateway.backends.health import BackendFault
 from ollama_gateway.backends.occupancy import Slot
 from ollama_gateway.backends.transport import BackendAnswer
@@ -110,7 +111,7 @@ async def _ask(slot: Slot, call: ModelCall, key_id: str, memory: AnswerMemory) -
     change = call.load_change(backend)
     context = change.num_ctx or call.load.asked.num_ctx
     if not slot.is_slotless:
-        backend.note_context(call.model, context)
+        note_context(backend, call.model, context)
     body = call.body_for(backend, change)
     message = backend.outgoing.message(call.endpoint.method, call.path, call.headers, body)
     try:
@@ -124,7 +125,7 @@ async def _ask(slot: Slot, call: ModelCall, key_id: str, memory: AnswerMemory) -
         answer = await _first_chunk(slot, call, incoming, memory)
         answer.changed = call.changed(change)
         if not slot.is_slotless:
-            backend.answered_with(call.model, context)
+            answered_with(backend, call.model, context)
     except BaseException:
         memory.give_back()
         await incoming.aclose()
@@ -156,6 +157,8 @@ async def _first_chunk(
         is_good = call.streams and await begins_well(first[0], dialect, call.shape)
     if not is_good:
         raise AttemptFailed(Reason.GARBLED_ANSWER, BackendFault.ERROR)
+    if slot.placement is not None:
+        slot.placement.answer_id = dialect.answer_id(first[0])
     return GoodAnswer(
         slot,
         call,

@@ -33,6 +33,7 @@ from ollama_gateway.flow.admission import (
 from ollama_gateway.flow.answers import AnswerBudget
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.attempt import GoodAnswer, try_backend
+from ollama_gateway.flow.changing_heads import ChangingHeads
 from ollama_gateway.flow.deadline import Deadline, Deadlines
 from ollama_gateway.flow.failures import AttemptFailed
 from ollama_gateway.flow.fallbacks import Fallbacks
@@ -67,6 +68,8 @@ class Exchange:
     answers: AnswerBudget
     policies: LoadPolicies
     touches: Touches
+    heads: ChangingHeads | None = None
+    """Watches the heads of conversations, where these count."""
     expose_backend: bool = False
 
     async def serve(self, ask: Ask) -> None:
@@ -98,7 +101,9 @@ class Exchange:
                         record.model = winner.backend.spelling(call.model) or record.model
                         record.ttft = clock.now() - ask.arrived
                         record.changed = ",".join(winner.changed) or None
-                        extra = lease.headers + self.exposed(call, record.backend, winner.changed)
+                        record.affinity = winner.slot.affinity
+                        served = call, record.backend, winner.changed, record.affinity
+                        extra = lease.headers + self.exposed(*served)
                         finish = partial(self._finish, lease, record, call, winner.backend)
                         await relay(winner, ask, record, finish, self.deadlines.idle, extra)
 
@@ -112,8 +117,10 @@ class Exchange:
             principal = await self.keys.identify(ask.credential)  # 401
             may_call(principal, ask)  # 403
         is_measured = lease.quota.has_budget or not ask.endpoint.reports_usage
-        names, policies = self.names, self.policies
-        return await read_call(principal, ask, body, names, policies, is_measured=is_measured)
+        names, policies, heads = self.names, self.policies, self.heads
+        return await read_call(
+            principal, ask, body, names, policies, is_measured=is_measured, heads=heads
+        )
 
     def available(self, call: ModelCall, only: Backend | None) -> ModelCall:
         """Return the call with those of its models that a backend, or `only` that one, hosts now.
@@ -140,6 +147,8 @@ class Exchange:
             call.load.options,
             is_slotless=call.endpoint.is_slotless or call.load.unload != "none",
             only=only,
+            conversation=call.conversation,
+            size=call.size,
             context=call.load.context,
         )
 
@@ -249,11 +258,21 @@ class Exchange:
         bound = self.limits.prompts.bound
         return max(costs, key=lambda cost: bound(cost.model, measure, cost.context))
 
-    def exposed(self, call: ModelCall, backend: str, changed: tuple[str, ...] = ()) -> Headers:
-        """Return headers with the changes, and, if clients may see them, backend and model."""
-        found = [(CHANGED, ", ".join(changed).encode())] if changed else []
-        if self.expose_backend and backend:
-            found.append((b"x-gateway-backend", backend.encode()))
-        if self.expose_backend and call.alias is not None:
-            found.append((b"x-gateway-model", call.model.short.encode()))
-        return found
+    def exposed(
+        self,
+        call: ModelCall,
+        backend: str,
+        changed: tuple[str, ...] = (),
+        affinity: str | None = None,
+    ) -> Headers:
+        """Return headers that tell of changes, and how it is served, if clients may see that."""
+        told = [(CHANGED, ", ".join(changed).encode())] if changed else []
+        if not self.expose_backend:
+            return told
+        if backend:
+            told.append((b"x-gateway-backend", backend.encode()))
+        if call.alias is not None:
+            told.append((b"x-gateway-model", call.model.short.encode()))
+        if affinity is not None:
+            told.append((b"x-gateway-affinity", affinity.encode()))
+        return told

@@ -55,9 +55,11 @@ class Fallbacks:
                 return slot
         return None
 
-    def hedge(self, may_pay: Callable[[Evaluation], bool]) -> Slot | HedgeSkipped:
+    def hedge(
+        self, may_win: Callable[[Evaluation], bool], may_pay: Callable[[Evaluation], bool]
+    ) -> Slot | HedgeSkipped:
         """Take a slot for a hedge, or return why there is none."""
-        return self._current.hedge(may_pay)
+        return self._current.hedge(may_win, may_pay)
 
     def outlook(self) -> Outlook:
         """Return what stands between the request and the model that is being tried."""

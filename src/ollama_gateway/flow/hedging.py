@@ -21,15 +21,17 @@ import attrs
 QUANTILE: Final = 0.95
 """With `auto`, the slowest twentieth is hedged ("The Tail at Scale", Dean and Barroso, 2013)."""
 MAX_TIMES: Final = 200
-"""First-chunk times that are remembered for a model."""
+"""First-chunk times that are remembered for a model and prompts of like size."""
 MIN_TIMES: Final = 20
-"""First-chunk times of a model before `auto` uses them."""
+"""First-chunk times of these before `auto` uses them."""
+SHORT_BITS: Final = 12
+"""Requests below 4 KiB are of like size; above, those within a factor of 4."""
 DEFAULT_DELAY: Final = 2.0
 """Seconds; the hedge delay of `auto` until then."""
 MIN_DELAY: Final = 0.1
 """Seconds; the least hedge delay of `auto`. Smaller differences are chance."""
-MAX_TIMED_MODELS: Final = 1000
-"""Models whose times are remembered; the oldest is forgotten first."""
+MAX_TIMED: Final = 1000
+"""Models and sizes whose times are remembered; the oldest is forgotten first."""
 SAVED_SHARES: Final = 50
 """Requests whose shares may be saved: at a ratio of 5 %, 50 shares are 2.5 hedges."""
 
@@ -48,7 +50,7 @@ class Hedging:
     ratio: float
     """Hedges as a share of requests, the setting `race.max_hedge_ratio`."""
     _bucket: float = attrs.field(default=1.0, init=False)
-    _times: dict[str, deque[float]] = attrs.field(factory=dict, init=False)
+    _times: dict[tuple[str, int], deque[float]] = attrs.field(factory=dict, init=False)
 
     def count_request(self) -> None:
         """Add the share of one request."""
@@ -66,24 +68,32 @@ class Hedging:
         self._bucket -= 1
         return True
 
-    def delay(self, model: str) -> float:
-        """Return the seconds without a good chunk after which a hedge is due; infinite if off."""
+    def delay(self, model: str, size: int = 0) -> float:
+        """Return the seconds without a good chunk after which a hedge is due; infinite if off.
+
+        A longer prompt takes longer to read, so only requests of like `size` in bytes are compared.
+        """
         if self.after == "off" or not self.is_on:
             return math.inf
         if self.after != "auto":
             return self.after
-        times = self._times.get(model, ())
+        times = self._times.get((model, _size_class(size)), ())
         if len(times) < MIN_TIMES:
             return DEFAULT_DELAY
         return max(sorted(times)[math.ceil(len(times) * QUANTILE) - 1], MIN_DELAY)
 
-    def observe(self, model: str, seconds: float) -> None:
+    def observe(self, model: str, seconds: float, size: int = 0) -> None:
         """Note the seconds from the first attempt of a streamed request to its first good chunk."""
-        if model not in self._times:
-            if len(self._times) >= MAX_TIMED_MODELS:
+        alike = model, _size_class(size)
+        if alike not in self._times:
+            if len(self._times) >= MAX_TIMED:
                 del self._times[next(iter(self._times))]
-            self._times[model] = deque(maxlen=MAX_TIMES)
-        self._times[model].append(seconds)
+            self._times[alike] = deque(maxlen=MAX_TIMES)
+        self._times[alike].append(seconds)
+
+
+def _size_class(size: int) -> int:
+    return max(0, size.bit_length() - SHORT_BITS + 1) // 2
 
 
 @attrs.define(eq=False)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
 import attrs
 
 from ollama_gateway.backends.backend import Backend
+from ollama_gateway.backends.contexts import loaded_context
 from ollama_gateway.flow.endpoints import Endpoint
-from ollama_gateway.models.policies import UNCHANGED, LoadPolicy
+from ollama_gateway.models.policies import UNCHANGED, LoadPolicies, LoadPolicy
 from ollama_gateway.models.rules import CLIENT_CONTEXT, CLIENT_STAY
 from ollama_gateway.wire.bounds import Measure
 from ollama_gateway.wire.counting import BYTES_PER_TOKEN
@@ -80,11 +82,37 @@ class LoadRequest:
 
     def change(self, model: ModelName, backend: Backend) -> LoadChange:
         """Return what a backend gets in place of the client's load options."""
-        loaded, longest = backend.loaded_context(model), backend.context(model)
+        loaded, longest = loaded_context(backend, model), backend.context(model)
         return self.policy.change(self.asked, self.estimate, loaded, longest)
 
 
 NO_LOAD: Final = LoadRequest()
+
+
+def load_requests(
+    document: dict[str, object],
+    endpoint: Endpoint,
+    models: Iterable[ModelName],
+    policies: LoadPolicies,
+    may_manage: bool,  # noqa: FBT001 - a right, named at the caller
+    only_loads: bool,  # noqa: FBT001
+) -> Mapping[str, LoadRequest]:
+    """Return what a body asks of the load of each model, by its key, as policies and key allow."""
+    return {
+        model.key: LoadRequest.read(
+            document,
+            endpoint,
+            policies.policy(model, may_manage=may_manage),
+            only_loads=only_loads,
+        )
+        for model in models
+    }
+
+
+def with_estimate(loads: Mapping[str, LoadRequest], measure: Measure) -> Mapping[str, LoadRequest]:
+    """Return them with the tokens that a request of this size needs."""
+    estimate = estimated_need(measure)
+    return {key: attrs.evolve(load, estimate=estimate) for key, load in loads.items()}
 
 
 def estimated_need(measure: Measure) -> int:

@@ -211,7 +211,8 @@ class Race:
     def _hedge_delay(self) -> float:
         if not (self.is_streamed and self.candidates.are_several):
             return math.inf
-        return self.rules.hedging.delay(self.candidates.route.model.key)
+        route = self.candidates.route
+        return self.rules.hedging.delay(route.model.key, route.size)
 
     def _hedge(self, running: list[_Runner]) -> Slot | None:
         """Return a slot for a hedge, if a hedge does no harm now."""
@@ -219,7 +220,9 @@ class Race:
             # The running attempt is loading the model; cancelling it would waste the load.
             found: Slot | str = "cold_attempt"
         else:
-            found = self.candidates.hedge(partial(self._may_hedge, running))
+            found = self.candidates.hedge(
+                partial(_may_win, running), partial(self._may_hedge, running)
+            )
         if isinstance(found, Slot):
             self.rules.metrics.hedge("started")
             return found
@@ -257,7 +260,8 @@ class Race:
             self.rules.metrics.hedge("won")
         if self.is_streamed:
             waited = now - self.runners[0].slot.began
-            self.rules.hedging.observe(self.candidates.route.model.key, waited)
+            route = self.candidates.route
+            self.rules.hedging.observe(route.model.key, waited, route.size)
         for runner in self.runners:
             if runner.slot.model != winner.slot.model:
                 continue  # the request may be wrong for one model and right for another
@@ -265,6 +269,21 @@ class Race:
                 runner.slot.blame(runner.failure.reason, now)
             elif runner.is_running and runner.slot.began < winner.slot.began:
                 runner.slot.failed(BackendFault.BROKEN, Reason.LOST_TO_HEDGE, now)
+
+
+def _may_win(running: list[_Runner], candidate: Evaluation) -> bool:
+    """Return whether a hedge could read the prompt before the running attempts answer.
+
+    An attempt that is late is likely to be late for as long again.
+    """
+    now = clock.now()
+    for runner in running:
+        placement = runner.slot.placement
+        if placement is not None:
+            reads = candidate.replica.prefill.known_seconds(placement.tokens)
+            if reads > abs(placement.expected_seconds - (now - runner.slot.began)):
+                return False
+    return True
 
 
 def _stop_none() -> None:

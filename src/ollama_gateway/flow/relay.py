@@ -186,6 +186,8 @@ def _count(record: AuditRecord, frames: list[bytes], dialect: Dialect) -> None:
 def _note_usage(record: AuditRecord, usage: ReportedUsage, answer: GoodAnswer) -> None:
     """Note the tokens that the backend reported, and how fast it writes."""
     record.report(usage.prompt, usage.completion, usage.cached)
+    if usage.prompt is not None and answer.slot.placement is not None:
+        answer.slot.placement.reported(usage.prompt, usage.cached, usage.prompt_seconds)
     seconds = usage.seconds
     if usage.completion is None:
         return

@@ -60,6 +60,8 @@ class RecordMetrics:
             self.metrics.prompt(
                 record.model, record.backend, record.prompt_tokens, record.cached_tokens
             )
+        if record.affinity is not None:
+            self.metrics.affinity(record.affinity)
         for attempt in record.attempts:
             good = "good" if attempt.first_chunk is not None else "cancelled"
             self.metrics.attempt(attempt.backend, attempt.reason or good)

@@ -98,6 +98,9 @@ class AuditRecord:
         default=None, metadata=stored(TEXT, "spender", is_column=True)
     )
     """The id of the usage journal that has these tokens too; None if the key has no budget."""
+    affinity: str | None = attrs.field(default=None, metadata=stored(TEXT))
+    """Whether its conversation kept its backend: `new`, `kept`, `moved` or `none`; None where that
+    does not count."""
     ttft: float | None = attrs.field(default=None, metadata=stored(MILLISECONDS, "ttft_ms"))
     """Seconds until the first good chunk."""
     duration: float = attrs.field(default=0.0, metadata=stored(MILLISECONDS, "duration_ms"))

@@ -74,6 +74,7 @@ RULES: Final[Mapping[str, Callable[[list[Any]], Any]]] = {
     "backends.by_model.*.rests_s": max,
     "backends.by_model.*.first_chunk_ms": _max_known,
     "backends.by_model.*.learned_capacity": max,
+    "backends.by_model.*.prefill_tokens_per_s": _max_known,
     "backends.error": _first_known,
     "backends.failed_polls": max,
     "backends.version": _first_known,

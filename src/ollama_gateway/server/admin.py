@@ -19,6 +19,7 @@ from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.catalog import names
 from ollama_gateway.errors import BadRequest, NotFound
 from ollama_gateway.flow.ask import Ask
+from ollama_gateway.flow.changing_heads import ADVICE, ChangingHeads
 from ollama_gateway.flow.hedging import Hedging
 from ollama_gateway.flow.resolving import Resolver
 from ollama_gateway.keys.key import APIKey, KeyRefused, Principal, utc_now
@@ -59,6 +60,7 @@ class Admin:
     """Keeps the copy of the catalog in Redis, if there is a Redis."""
     audit: AuditServices
     hedging: Hedging
+    heads: ChangingHeads
     find_key: Callable[[str], Awaitable[APIKey]]
     """Finds a key by its id or name; raises KeyRefused if there is no such key."""
     settings_file: Path | None
@@ -229,12 +231,15 @@ class Admin:
         await ask.downstream.respond(200, JSON_HEADERS, json.dumps(body).encode())
 
     async def explain(self, ask: Ask) -> None:
-        """Answer `/explain/MODEL?key=KEY`: which backend would get a request now, and why.
+        """Answer `/explain/MODEL?key=KEY&session=ID`: who would get a request now, and why.
 
-        MODEL may be an alias, and KEY is an id or a name; 400 if it is unknown.
+        MODEL may be an alias. KEY is an id or a name; 400 if it is unknown, or if there is none for
+        a session. ID is the value of the header in which a client names its conversation.
         """
-        name = ModelName.parse(unquote(ask.parameter))
-        given = parse_qs(ask.query).get("key")
+        name, query = ModelName.parse(unquote(ask.parameter)), parse_qs(ask.query)
+        given, session = query.get("key"), query.get("session")
+        if session and not given:
+            raise BadRequest("a session belongs to a key: name it too")
         try:
             key = await self.find_key(given[0]) if given else None
         except KeyRefused as error:
@@ -252,6 +257,7 @@ class Admin:
             "key": key and {"id": key.id, "name": key.name, "may_use": may_use},
             "hedge_after_s": delay if math.isfinite(delay) else None,
             "waiting": len(self.backends.line),
-            **explain_all(models, key.id if key else "", self.backends, now),
+            "advice": ADVICE if key and self.heads.is_advised(key.id) else None,
+            **explain_all(models, key.id if key else "", self.backends, now, session),
         }
         await ask.downstream.respond(200, JSON_HEADERS, json.dumps(body).encode())

@@ -13,6 +13,8 @@ from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.breaker import Breaker
 from ollama_gateway.backends.evaluation import Evaluation, RouteRequest, evaluate, in_order
+from ollama_gateway.backends.placement import Choice, choose
+from ollama_gateway.wire.identity import HEADERS, conversation_of
 from ollama_gateway.wire.names import ModelName
 
 Facts = dict[str, Any]
@@ -23,16 +25,18 @@ def explain(route: RouteRequest, backends: Backends, now: float) -> dict[str, li
 
     Each entry names its `backend`, its state, and `why` in words.
     """
-    ordered = in_order(evaluate(route, backends, now))
+    choice = choose(route, backends, now)
+    ordered = in_order(evaluate(route, backends, now), choice.first, choice.last)
     admitted = [j for j in ordered if j.is_admitted]
-    chosen = sorted(admitted, key=lambda j: not j.has_room) or ordered[:1]
+    awaited = choice.first if now < choice.until else None
+    chosen = sorted(admitted, key=lambda j: not (j.has_room or j.backend is awaited)) or ordered[:1]
     names = {evaluation.backend.name for evaluation in chosen}
     return {
         "candidates": [
             {
                 "order": order,
                 **_shown(evaluation.backend, route, now),
-                "why": ", ".join(_merits(evaluation, now)),
+                "why": ", ".join([*_merits(evaluation, now), *_reads(evaluation, choice, now)]),
             }
             for order, evaluation in enumerate(chosen, 1)
         ],
@@ -44,11 +48,36 @@ def explain(route: RouteRequest, backends: Backends, now: float) -> dict[str, li
     }
 
 
+def _reads(evaluation: Evaluation, choice: Choice, now: float) -> Iterator[str]:
+    """Say what a conversation has to do with a candidate."""
+    backend, own = evaluation.backend, choice.own
+    if own is not None and own.backend is backend:
+        yield f"has the conversation, {choice.cached:,} tokens cached"
+        if backend is choice.first and not evaluation.has_room and now < choice.until:
+            yield f"waits for it at most {_seconds(choice.until - now)} s"
+        elif choice.first is not backend and choice.last is not backend:
+            yield "its line costs more than reading the prompt elsewhere"
+    elif own is None and backend is choice.first:
+        yield "first for this conversation"
+
+
 def explain_all(
-    models: Sequence[ModelName], key_id: str, backends: Backends, now: float
+    models: Sequence[ModelName],
+    key_id: str,
+    backends: Backends,
+    now: float,
+    session: Sequence[str] | None = None,
 ) -> dict[str, list[Facts]]:
-    """Return what `explain` does, for models of which each is asked after the one before."""
-    explained = [(m.short, explain(RouteRequest(m, key_id), backends, now)) for m in models]
+    """Return what `explain` does, for models of which each is asked after the one before.
+
+    `session` names a conversation of the key.
+    """
+    headers = [(HEADERS[0], name.encode("utf-8", "surrogatepass")) for name in session or ()]
+    conversation = conversation_of(key_id, models[0].key, headers, {})
+    explained = []
+    for model in models:
+        route = RouteRequest(model, key_id, conversation=conversation)
+        explained.append((model.short, explain(route, backends, now)))
     found = {
         part: [{"model": model, **fact} for model, parts in explained for fact in parts[part]]
         for part in ("candidates", "passed_over")
@@ -70,6 +99,7 @@ def facts_of(backend: Backend, now: float) -> Facts:
                 "rests_s": _seconds(health.backoff_until - now),
                 "first_chunk_ms": _milliseconds(health.typical_first_chunk),
                 "learned_capacity": backend.learned_capacity(key),
+                "prefill_tokens_per_s": backend.prefill_speed(key),
             }
             for key, health in backend.health.items()
         },

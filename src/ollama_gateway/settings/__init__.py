@@ -9,6 +9,7 @@ from __future__ import annotations
 from ollama_gateway.settings.addresses import ListenAddress
 from ollama_gateway.settings.load import Loaded, SettingsError, load
 from ollama_gateway.settings.model import (
+    AffinitySettings,
     AuditSettings,
     AuthSettings,
     BackendSettings,
@@ -24,6 +25,7 @@ from ollama_gateway.settings.model import (
 from ollama_gateway.settings.secret import SecretText
 
 __all__ = [
+    "AffinitySettings",
     "AuditSettings",
     "AuthSettings",
     "BackendSettings",

@@ -166,6 +166,18 @@ def _default_data_dir() -> Path:
 
 
 @attrs.frozen
+class AffinitySettings:
+    """How conversations return to the backend that has them in its prefix cache."""
+
+    enabled: Flag = True
+    """Whether they do."""
+    idle: SomeDuration = 900.0
+    """Seconds after which an unused conversation is forgotten."""
+    capacity: Positive = 8
+    """Conversations that a backend keeps in its cache, where its answers do not show it."""
+
+
+@attrs.frozen
 class StorageSettings:
     """The files and the database that outlive the process."""
 
@@ -247,6 +259,7 @@ class Settings:
     models_defaults: ModelDefaultSettings = attrs.field(factory=ModelDefaultSettings)
     discovery: DiscoverySettings = DiscoverySettings()
     race: RaceSettings = RaceSettings()
+    affinity: AffinitySettings = AffinitySettings()
     storage: StorageSettings = attrs.field(factory=StorageSettings)
     redis: RedisSettings = RedisSettings()
     audit: AuditSettings = AuditSettings()

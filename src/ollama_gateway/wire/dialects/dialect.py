@@ -91,6 +91,15 @@ class Dialect(ABC):
     def text_size(self, frame: bytes) -> int:
         """Count the bytes of the model's text in a frame or a body, as JSON writes it."""
 
+    def answer_id(self, begun: bytes) -> str | None:  # noqa: ARG002
+        """Return the id that a later request may name to continue an answer; None if there is none.
+
+        Args:
+            begun: the first frame of a stream, or the beginning of a whole answer.
+
+        """
+        return None
+
     def stream_has_usage(self, request: dict[str, object]) -> bool:  # noqa: ARG002
         """Return whether the answer's stream reports usage without the gateway's asking.
 

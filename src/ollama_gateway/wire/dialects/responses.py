@@ -5,6 +5,7 @@ When a model fails, Ollama ends the stream silently, or after a web search with 
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar, Final
 
 import attrs
@@ -32,6 +33,8 @@ ENDS: Final = ("response.completed", "response.incomplete")
 _DELTA_KEYS: Final = strings_under("delta")
 _EVENT_STARTS: Final = (b"event:", b"data:")
 _TEXT_KEYS: Final = strings_under("text", "arguments")
+_ID: Final = re.compile(rb'"id" *: *"(resp_[A-Za-z0-9_-]{1,128})"')
+_ID_WITHIN: Final = 4096
 _PARSED_EVENTS: Final = (
     b"response.completed",
     b"response.incomplete",
@@ -74,6 +77,11 @@ class ResponsesDialect(EventDialect):
     def interpret_body(self, document: dict[str, object]) -> Reading:
         """Find an error and usage; a whole answer is complete, and `"error": null` is none."""
         return whole_answer(document, self._usage(document))
+
+    def answer_id(self, begun: bytes) -> str | None:
+        """Return the response's id, which is near its beginning."""
+        found = _ID.search(begun, 0, _ID_WITHIN)
+        return found[1].decode() if found else None
 
     def text_size(self, frame: bytes) -> int:
         """Count a stream's deltas alone, as later events repeat them; in a body, all texts."""
