@@ -121,8 +121,9 @@ async def test_room_at_once_needs_no_wait(autojump_clock: Clock) -> None:
         lambda track: [track.backends.failed(track.by_name["a"], "no answer") for _ in range(3)],
         lambda track: track.backends.lost(track.by_name["a"], M),
         lambda track: fail(track, 3),
+        lambda track: track.backends.replace([track.by_name["b"]]),
     ],
-    ids=["paused", "down", "lost", "breaker"],
+    ids=["paused", "down", "lost", "breaker", "removed"],
 )
 async def test_a_backend_that_cannot_be_asked_is_not_waited_for(
     autojump_clock: Clock, change: Change

@@ -9,6 +9,7 @@ event loop. All times are CPU time.
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -213,6 +214,7 @@ def _poll(backends: Backends) -> None:
 
 async def measure(backends: int, waiting: int) -> None:
     """Print the tables."""
+    gc.disable()  # a collection of this program's garbage takes up to 100 ms
     few, many = f"us, {FEW}", f"us, {waiting:,}"
     sys.stdout.write(f"{'waiting for':<36}{few:>10}{many:>12}{'ratio':>8}{'look ms':>9}\n")
     for shape in SHAPES:

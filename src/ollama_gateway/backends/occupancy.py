@@ -187,7 +187,7 @@ class Slot:
             self.placement.ended(now)
         is_measured = self._has_answered and self.found_room
         self.replica.end(now - self.began if is_measured else None)
-        if was_full:
+        if was_full and self.backend.has_slot():  # a reload may have left it fewer slots
             self._backends.line.dispatch(self.backend, self.backend.has_slot)
 
     def release_probe(self) -> None:

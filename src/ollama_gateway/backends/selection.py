@@ -156,7 +156,7 @@ class Candidates:
         backend = self.preferred
         if backend is None or self._tried or now >= self.prefer_until:
             return []
-        if not self.route.can_go_to(backend):
+        if backend not in self.backends.all or not self.route.can_go_to(backend):
             return []
         own = Evaluation.of(self.route, backend, 0, now)
         return [own] if own.is_admitted else []
