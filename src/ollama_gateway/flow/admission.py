@@ -186,7 +186,7 @@ async def read_call(
     Where a stream reports its usage only on request, the gateway asks for it even if the client
     did not.
 
-    Without `policies` it loads no model; `heads` watches the heads of conversations, if these count.
+    Without `policies` it loads no model; `heads` watches the heads of conversations.
     """
     document = await in_turns(fields_of(body))
     requested_name = json_body.model_of(document, legacy=ask.endpoint.has_legacy_name)
