@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 import trio
 from trio.testing import MockClock
 
-from ollama_gateway.reloading import Notifying, watch_settings
-from ollama_gateway.server.reload_handlers import ReloadFailed
+from ollama_gateway.backends.transport import Transport
+from ollama_gateway.reloading import Notifying, Reloading, SettingsSource, watch_settings
+from ollama_gateway.server.reload_handlers import ReloadFailed, ReloadReport
+from ollama_gateway.settings import Loaded, Settings
 from ollama_gateway.simulator import Model, Script, Simulator
 from ollama_gateway.storage.batcher import in_place
 from ollama_gateway.wire.names import ModelName
@@ -57,14 +60,17 @@ async def test_a_removed_backend_is_watched_until_it_is_idle(autojump_clock: Moc
 
 
 async def test_a_new_backend_is_polled_before_it_is_used(autojump_clock: MockClock) -> None:
-    """A backend that a reload adds gets requests from its first good poll, not before."""
+    """A reload waits 3 s for the poll of a new backend, which gets requests once a poll is good."""
     async with reloadable() as gateway:
         scenario = gateway.scenario
         await gateway.reload(without("a"))
-        scenario.simulators["a"].script(Script(before=2), path="/api/tags")
+        for _ in range(2):
+            scenario.simulators["a"].script(Script(before=10), path="/api/tags")
+        began = trio.current_time()
         await gateway.reload(backends(lambda named: {"a": A, **named}))
+        assert trio.current_time() == began + 3
         before = await scenario.ask()
-        await trio.sleep(3)
+        await trio.sleep(20)
         after = await scenario.ask()
 
     assert [reply.headers["x-gateway-backend"] for reply in (before, after)] == ["b", "a"]
@@ -94,7 +100,7 @@ async def test_a_changed_url_is_another_backend(autojump_clock: MockClock) -> No
         after, _ = gateway.scenario.gateway.backends.all
 
         assert paths == ["backends[a].url"]
-        assert (after.name, after is before, after.is_up) == ("a", False, False)
+        assert (after.name, after is before, after.is_up) == ("a", False, True)
 
 
 async def test_a_waiting_request_gets_a_new_backend(autojump_clock: MockClock) -> None:
@@ -110,16 +116,22 @@ async def test_a_waiting_request_gets_a_new_backend(autojump_clock: MockClock) -
         assert [reply.headers["x-gateway-backend"] for reply in replies] == ["a", "b"]
 
 
-async def test_a_waiting_request_survives_the_last_backend(autojump_clock: MockClock) -> None:
-    """A request whose only backends are removed gets a 503 at once, and nothing hangs."""
+@pytest.mark.parametrize("is_good", [True, False], ids=["good", "broken"])
+async def test_all_backends_are_replaced(autojump_clock: MockClock, *, is_good: bool) -> None:
+    """Requests in line and new ones go to a new backend at once; if it is down they are refused."""
     async with reloadable(models=(SLOW,), slots=1) as gateway, trio.open_nursery() as nursery:
         await gateway.reload(without("b"))
         replies = stream(gateway, nursery, 2)
         await trio.sleep(1)
+        if not is_good:
+            for _ in range(9):
+                gateway.scenario.simulators["b"].script(Script(status=500), path="/api/tags")
         await gateway.reload(lambda s: attrs.evolve(s, backends=(attrs.evolve(A, **B),)))
-        await trio.sleep(11)
+        late = stream(gateway, nursery)
+        await trio.sleep(30)
 
-    assert [reply.status for reply in replies] == [503, 200]
+    expected = [200, 200, 200] if is_good else [200, 403, 503]
+    assert sorted(reply.status for reply in [*replies, *late]) == expected
 
 
 async def test_fewer_models_of_a_backend(autojump_clock: MockClock) -> None:
@@ -237,3 +249,88 @@ async def test_a_watched_file(autojump_clock: MockClock, tmp_path: Path) -> None
             backends = gateway.scenario.gateway.backends.all
             assert [backend.name for backend in backends] == names
         nursery.cancel_scope.cancel()
+
+
+async def test_a_reload_whose_asker_leaves(autojump_clock: MockClock) -> None:
+    """Once a reload has begun to change something, a cancellation leaves no part of it undone."""
+    async with reloadable() as gateway:
+        seen: list[Settings] = []
+        source = attrs.evolve(gateway.reloading.source, on_change=seen.append)
+        reloading = Reloading(gateway.scenario.gateway, source, runner=in_place)
+        in_use = gateway.scenario.gateway.backends.all[0]
+        in_use.transport = SlowToClose(in_use.transport._connect)
+        gateway.settings = changed("a", verify=False)(gateway.settings)
+        with trio.move_on_after(1) as asker:
+            await reloading.reload()
+
+        assert asker.cancelled_caught is False
+        assert trio.current_time() >= 2
+        assert seen == [gateway.settings]
+
+
+class SlowToClose(Transport):
+    """A transport whose idle connections take two seconds to close."""
+
+    async def aclose(self) -> None:
+        """Wait, then close them."""
+        await trio.sleep(2)
+        await super().aclose()
+
+
+@attrs.define
+class Slow:
+    """A reloader that takes a second for each reload."""
+
+    running: int = 0
+    most: int = 0
+
+    async def reload(self) -> ReloadReport:
+        """Count those that run."""
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await trio.sleep(1)
+        self.running -= 1
+        return ReloadReport([])
+
+    async def difference(self) -> list[dict[str, Any]]:
+        """Find none."""
+        return []
+
+
+async def test_reloads_come_one_after_another(autojump_clock: MockClock) -> None:
+    """A service manager never hears of the end of one reload while it waits for another."""
+    slow = Slow()
+    notifying = Notifying(slow)
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(notifying.reload_for_signal)
+
+    assert (slow.most, trio.current_time()) == (1, 3)
+
+
+async def test_a_draining_gateway_does_not_reload(autojump_clock: MockClock) -> None:
+    """A reload that comes during a drain, or waits until there is one, is refused."""
+    is_draining = False
+    notifying = Notifying(Slow(), lambda: is_draining)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(notifying.reload_for_signal)
+        await trio.sleep(0.5)
+        is_draining = True
+        with pytest.raises(ReloadFailed, match="draining"):
+            await notifying.reload()
+
+    assert trio.current_time() == 1
+
+
+async def test_a_fault_of_a_reload_ends_nothing(autojump_clock: MockClock) -> None:
+    """Whatever fails while settings are read or prepared, a signal's reload ends in the log."""
+
+    def read() -> Loaded:
+        raise RuntimeError("can't start new thread")
+
+    async with reloadable() as gateway:
+        reloading = Reloading(gateway.scenario.gateway, SettingsSource(read), runner=in_place)
+        await Notifying(reloading).reload_for_signal()
+        page = gateway.scenario.gateway.parts.metrics.page().decode()
+        assert "ollama_gateway_config_last_reload_successful 0.0" in page
+        assert gateway.reaches() == ["a", "b"]
