@@ -107,10 +107,9 @@ def chat(key: str) -> None:
     seen["chat"] = [response.status, ended(response)]
 
 
-def backends() -> list[str]:
-    """Return the names of the backends in force."""
-    listed = json.loads(run(*CTL, "backends", "list", "--json"))
-    return [backend["name"] for backend in listed]
+def pending() -> list[str]:
+    """Return the settings whose values in the file are not in force."""
+    return [change["path"] for change in json.loads(run(*CTL, "config", "diff", "--json"))]
 
 
 def reload(key: str) -> None:
@@ -118,18 +117,20 @@ def reload(key: str) -> None:
     text, process = SETTINGS.read_text(), of_unit("MainPID")
     _, response = asked(key)
     SETTINGS.write_text(text + '\n[[backends]]\nname = "second"\nurl = "http://127.0.0.1:9"\n')
+    seen["pending"] = [pending()]
     began = time.monotonic()
     run("systemctl", "reload", UNIT)
     seen["reload took"] = time.monotonic() - began
-    seen["reloaded"] = backends()
+    seen["pending"] += [pending()]
     seen["stream at the reload"] = ended(response)
     SETTINGS.write_text(text + "\n[race\n")
     wrong = subprocess.run(["systemctl", "reload", UNIT], capture_output=True, check=False)
     seen["a wrong reload exits with"] = wrong.returncode
     SETTINGS.write_text(text)
-    seen["after a wrong reload"] = [of_unit("ActiveState"), backends()]
+    seen["after a wrong reload"] = of_unit("ActiveState")
+    seen["pending"] += [pending()]
     run("systemctl", "reload", UNIT)
-    seen["reloaded back"] = backends()
+    seen["pending"] += [pending()]
     seen["process stays"] = process == of_unit("MainPID") != "0"
 
 
