@@ -21,6 +21,7 @@ from typing import Any, Final
 import attrs
 import pytest
 
+from tests.campaign.audit_log import records_in
 from tests.campaign.client import OK, Request, eventually
 from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes
@@ -46,9 +47,9 @@ PATIENT: Final = {
     "GATEWAY_RACE_FIRST_CHUNK_TIMEOUT": "1h",
     "GATEWAY_RACE_HEDGE_AFTER": "off",
     "GATEWAY_DISCOVERY_TIMEOUT": "1m",
-    "GATEWAY_SERVER_DRAIN_TIMEOUT": "1s",
+    "GATEWAY_AUDIT_MODE": "strict",
 }
-"""Deadlines out of the way, however slow the machine is."""
+"""Deadlines are out of the way, and each stream is in the journal before its answer begins."""
 
 
 @attrs.define
@@ -228,4 +229,6 @@ def test_a_process_is_killed_meanwhile(tmp_path: Path, sizes: Sizes, note: Note)
         assert request.status == OK or request.is_broken, request
         assert b"error" not in request.last, request
     assert {request.request_id for request in broken if request.request_id} <= held
+    outcomes = {record["outcome"] for record in records_in(tmp_path / "data").values()}
+    assert outcomes <= {"completed", "killed"}  # so no other process saw a client leave
     assert len(broken) < len(made.requests)
