@@ -25,6 +25,7 @@ from ollama_gateway.configuration import (
     Parts,
     configure,
     default_quota,
+    new_backends,
     put_in_force,
     use_affinity,
 )
@@ -89,7 +90,8 @@ class Gateway:
         self.admin_app.config = AppConfig(self.admin.routes())
 
     async def adopt(self, configuration: Configuration) -> None:
-        """Put a prepared configuration in force, at once."""
+        """Put a prepared configuration in force, at once, after a poll of its new backends."""
+        await self.parts.discovery.poll_new(new_backends(configuration, self.parts))
         self.configuration = configuration
         left = put_in_force(configuration, self.parts, self.app, self.listener)
         self.admin.access, self.admin.names = configuration.access, configuration.exchange.names

@@ -147,6 +147,14 @@ def put_in_force(
     return _replace_backends(configuration.backends, parts.backends)
 
 
+def new_backends(configuration: Configuration, parts: Parts) -> list[Backend]:
+    """Return the backends that the configuration adds to those in force."""
+    known = {(backend.name, backend.url) for backend in parts.backends.all}
+    return [
+        backend for backend in configuration.backends if (backend.name, backend.url) not in known
+    ]
+
+
 def _replace_backends(built: Sequence[Backend], backends: Backends) -> list[Transport]:
     """Use these backends; return the transports that those which stay do not use any more."""
     known = {(backend.name, backend.url): backend for backend in backends.all}

@@ -6,6 +6,7 @@ a label only once a backend has answered for it, so that clients cannot make lab
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
 from prometheus_client import (
@@ -225,10 +226,6 @@ class Metrics:
         """Count a breaker that `opened` or `closed`."""
         self._breakers.labels(backend, change, reason).inc()
 
-    def in_flight(self, backend: str, count: int) -> None:
-        """Set how many attempts occupy a backend."""
-        self._in_flight.labels(backend).set(count)
-
     def waiting(self, count: int) -> None:
         """Set how many requests wait in line."""
         self._waiting.set(count)
@@ -245,9 +242,13 @@ class Metrics:
         """Count a restart of a watcher."""
         self._restarts.labels(watcher).inc()
 
-    def backend_up(self, backend: str, *, is_up: bool) -> None:
-        """Set whether a backend is up."""
-        self._up.labels(backend).set(is_up)
+    def backends(self, present: Mapping[str, tuple[bool, int]]) -> None:
+        """Set whether each backend is up, and how many attempts occupy it; forget all others."""
+        self._up.clear()
+        self._in_flight.clear()
+        for name, (is_up, attempts) in present.items():
+            self._up.labels(name).set(is_up)
+            self._in_flight.labels(name).set(attempts)
 
     def reloaded(self, now: float | None) -> None:
         """Note a reload, at a time in seconds since 1970; None if it failed."""

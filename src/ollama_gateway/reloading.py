@@ -1,8 +1,8 @@
 """Reload: read the settings again and put them in force, whole or not at all.
 
 Reading and preparing block, so they happen in a thread, and change nothing. Whatever fails there,
-the configuration in force goes on. Then `adopt` puts the new one in force in one step. Reloads come
-one after another.
+the configuration in force goes on, as it does if who asked for the reload leaves. Then `adopt` puts
+the new one in force in one step, and nothing interrupts that. Reloads come one after another.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import anyio
 import attrs
@@ -31,7 +31,12 @@ from ollama_gateway.systemd import reload_notified
 ReadSettings = Callable[[], Loaded]
 """Reads the settings again; blocks, raises SettingsError."""
 
+R = TypeVar("R")
+
 WATCH_SECONDS: Final = 2.0
+ADOPT_SECONDS: Final = 10.0
+"""Seconds to poll new backends, which gives up by itself, and to close replaced connections."""
+DRAINING: Final = "the gateway is draining"
 
 
 @attrs.frozen
@@ -71,10 +76,12 @@ def accepted(read: ReadSettings, old: Settings) -> tuple[Loaded, list[Change]]:
     return loaded, found
 
 
-def prepared(gateway: Gateway, settings: Settings) -> Configuration:
-    """Build what settings say, beside what runs; blocks. Raises ReloadFailed, whatever fails."""
+async def attempted(work: Callable[[], R], runner: Runner) -> R:
+    """Do a part of a reload that changes nothing; raises ReloadFailed, whatever fails."""
     try:
-        return gateway.prepare(settings)
+        return await runner(work)
+    except ReloadFailed:
+        raise
     except TLSFilesBroken as error:
         raise ReloadFailed([str(error)]) from None
     except Exception as error:
@@ -91,20 +98,28 @@ async def difference(
     read: ReadSettings, old: Settings, runner: Runner
 ) -> Sequence[Mapping[str, Any]]:
     """Return what a reload would change; raises ReloadFailed."""
-    _, found = await runner(partial(compared, read, old))
+    _, found = await attempted(partial(compared, read, old), runner)
     return [attrs.asdict(change) for change in found]
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Notifying:
-    """A reloader that tells systemd when a reload begins and ends."""
+    """A reloader that reloads once at a time, and tells systemd when it begins and ends."""
 
     reloader: Reloader
+    is_draining: Callable[[], bool] = lambda: False
+    """Whether the gateway drains: then nothing is left to reload."""
+    _turn: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
 
     async def reload(self) -> ReloadReport:
         """Reload, and raise as the reloader does."""
-        with reload_notified():
-            return await self.reloader.reload()
+        async with self._turn:
+            if self.is_draining():
+                refusal = ReloadFailed([DRAINING])
+                log_failure(refusal)
+                raise refusal
+            with reload_notified():
+                return await self.reloader.reload()
 
     async def difference(self) -> Sequence[Mapping[str, Any]]:
         """Return what a reload would change."""
@@ -147,27 +162,26 @@ def log_success(found: Sequence[Change]) -> None:
 
 @attrs.define(eq=False)
 class Reloading:
-    """Reloads one process's gateway."""
+    """Reloads one process's gateway; `Notifying` lets one reload run at a time."""
 
     gateway: Gateway
     source: SettingsSource
     runner: Runner = in_thread
-    _turn: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
 
     async def reload(self) -> ReloadReport:
         """Put the settings in force as they are now; raises ReloadFailed and changes nothing."""
-        async with self._turn:
-            try:
-                loaded, configuration, found = await self.runner(self._prepare)
-            except ReloadFailed as error:
-                self.gateway.parts.metrics.reloaded(None)
-                log_failure(error)
-                raise
+        try:
+            loaded, configuration, found = await attempted(self._prepare, self.runner)
+        except ReloadFailed as error:
+            self.gateway.parts.metrics.reloaded(None)
+            log_failure(error)
+            raise
+        with anyio.move_on_after(ADOPT_SECONDS, shield=True):
             await self.gateway.adopt(configuration)
-            self.source.on_change(loaded.settings)
-            self.gateway.parts.metrics.reloaded(time.time())
-            log_success(found)
-            return ReloadReport(report(found), loaded.warnings)
+        self.source.on_change(loaded.settings)
+        self.gateway.parts.metrics.reloaded(time.time())
+        log_success(found)
+        return ReloadReport(report(found), loaded.warnings)
 
     async def difference(self) -> Sequence[Mapping[str, Any]]:
         """Return what a reload would change; raises ReloadFailed."""
@@ -175,4 +189,4 @@ class Reloading:
 
     def _prepare(self) -> tuple[Loaded, Configuration, Sequence[Change]]:
         loaded, found = accepted(self.source.read, self.gateway.settings)
-        return loaded, prepared(self.gateway, loaded.settings), found
+        return loaded, self.gateway.prepare(loaded.settings), found

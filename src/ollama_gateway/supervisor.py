@@ -103,7 +103,8 @@ async def supervise(
         ):
             reloader = None
             if source is not None:
-                reloader = Notifying(Reloading(gateway, source))
+                reloading = Reloading(gateway, source)
+                reloader = Notifying(reloading, lambda: gateway.admin.is_draining)
                 gateway.offer_reload(reloader)
                 watchers.start_soon(watch_settings, source.watched, reloader)
             watchers.start_soon(_handle_signals, gateway, received, reloader)

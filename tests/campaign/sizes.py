@@ -60,6 +60,10 @@ class Sizes:
     """MiB of a chat with pictures."""
     canaries: int
     """Requests at a backend that sends too much."""
+    reloads: int
+    """Reloads under streams; one in ten has a fault."""
+    processes: int
+    """Processes of a gateway that is reloaded."""
 
 
 SMALL: Final = Sizes(
@@ -86,6 +90,8 @@ SMALL: Final = Sizes(
     blob=64,
     body=12,
     canaries=100,
+    reloads=20,
+    processes=2,
 )
 FULL: Final = Sizes(
     requests=1000,
@@ -111,4 +117,6 @@ FULL: Final = Sizes(
     blob=3 * 1024,
     body=60,
     canaries=5000,
+    reloads=100,
+    processes=4,
 )

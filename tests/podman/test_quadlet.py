@@ -1,4 +1,4 @@
-"""The Quadlet units: the services generated from them, and their life under a real systemd."""
+"""The units of Quadlet and of systemd alone: their life under a real systemd."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tests.podman.podman import FILES, IMAGE
 
 UNITS: Final = FILES / "quadlet"
 SOCKET: Final = FILES / "socket"
+PLAIN: Final = FILES.parent / "systemd"
 OURS: Final = Path(__file__).parent / "units"
 SCENARIO: Final = Path(__file__).parent / "unit_scenario.py"
 """The script that runs next to the units, with the Python that is there."""
@@ -73,10 +74,6 @@ def test_the_generator_accepts_the_units(sources: tuple[Path, ...], tmp_path: Pa
 def lived(folder: Path, kind: str) -> dict[str, Any]:
     """Run the scenario under its own systemd and return its findings."""
     shutil.copy(SCENARIO, folder)
-    settings = folder / "gateway.toml"
-    text = settings.read_text()
-    assert text.count("host.containers.internal") == 1
-    settings.write_text(text.replace("host.containers.internal", "ollama"))
     command = f"python3 /etc/containers/systemd/{SCENARIO.name} {kind}"
     done = subprocess.run(
         [prerequisites.systemd(), str(folder), IMAGE, "prepare.service", command],
@@ -90,25 +87,54 @@ def lived(folder: Path, kind: str) -> dict[str, Any]:
     return seen
 
 
+def check(seen: dict[str, Any], note: Note) -> None:
+    """Check what all kinds of units do, and keep the figures."""
+    assert seen["chat"] == seen["after kill"] == [200, True]
+    # Before and after a reload; after one with a fault, and after one that takes all back.
+    assert seen["pending"] == [["backends[second]"], [], ["backends[second]"], []]
+    assert seen["stream at the reload"] is True
+    assert seen["after a wrong reload"] == "active"
+    assert seen["process stays"] is True
+    assert seen["stream at the stop"] is True
+    assert (seen["result"], seen["state"], seen["stopped"]) == ("success", "inactive", True)
+    note(f"systemd {seen['systemd']}, systemctl reload {seen['reload took']:.1f} s")
+    note(f"stop with a stream in flight {seen['stop took']:.1f} s")
+
+
 @pytest.mark.parametrize(
     ("kind", "sources"), list(zip(["published", "socket"], KINDS, strict=True))
 )
 def test_the_units_live_under_systemd(
     image: str, kind: str, sources: tuple[Path, ...], tmp_path: Path, note: Note
 ) -> None:
-    """The unit becomes healthy, restarts after a kill with its keys, and drains at its stop.
+    """The unit becomes healthy, reloads, restarts after a kill with its keys, drains at its stop.
 
     With the socket unit, clients that connect between two gateways wait and are served.
     """
-    seen = lived(together(tmp_path / "units", *sources, OURS), kind)
+    folder = together(tmp_path / "units", *sources, OURS)
+    settings_file = folder / "gateway.toml"
+    text = settings_file.read_text()
+    assert text.count("host.containers.internal") == 1
+    settings_file.write_text(text.replace("host.containers.internal", "ollama"))
+    seen = lived(folder, kind)
     settings = json.loads(seen["settings"])["settings"]
     assert settings["audit.chain_key"]["value"] == "(set)"
     assert seen["healthy"]
-    assert seen["chat"] == seen["after kill"] == [200, True]
-    assert seen["stream at the stop"] is True
-    assert (seen["result"], seen["state"], seen["stopped"]) == ("success", "inactive", True)
-    note(f"stop with a stream in flight {seen['stop took']:.1f} s")
+    check(seen, note)
+    # The command that ExecReload= runs tells systemd that nothing has changed.
+    assert seen["a wrong reload exits with"] != 0
     if kind == "socket":
         assert seen["old stream"] is True
         assert seen["new clients"] == [[200, True]] * 5
         note(f"the last of 5 clients had its whole answer after {seen['waited']:.1f} s")
+
+
+def test_the_plain_service_lives_under_systemd(image: str, tmp_path: Path, note: Note) -> None:
+    """The service without a container starts, reloads, restarts after a kill and drains too.
+
+    Where systemd is older than 253, it has `Type=notify` and `ExecReload=`, as the unit says.
+    """
+    seen = lived(together(tmp_path / "units", PLAIN, Path(__file__).parent / "plain"), "plain")
+    check(seen, note)
+    # With notify-reload systemd sends SIGHUP, and learns only that the reload has ended.
+    assert (seen["a wrong reload exits with"] != 0) is (int(seen["systemd"]) < 253)

@@ -1,6 +1,7 @@
-"""Start, use, kill and stop the gateway's unit under systemd; print the findings as JSON.
+"""Start, use, reload, kill and stop the gateway's unit under systemd; print the findings as JSON.
 
-It uses only the standard library, since it runs in a container with systemd.
+The unit is a container of Quadlet (`published`, `socket`) or the plain service (`plain`). The
+script uses only the standard library, since it runs in a container with systemd.
 """
 
 from __future__ import annotations
@@ -12,10 +13,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 UNIT = "ollama-gateway.service"
 PATIENCE = 60.0
+KIND = sys.argv[1]
+SETTINGS = Path("/etc/ollama-gateway/gateway.toml")
+INSIDE = ("podman", "exec", "gateway", "gatewayctl")
+BESIDE = (
+    *("systemd-run", "--pipe", "--wait", "--quiet", "--collect", "--property=User=ollama-gateway"),
+    *("--property=RootDirectory=/srv/gateway", "--property=MountAPIVFS=yes"),
+    "--property=BindPaths=/etc/ollama-gateway /var/lib/ollama-gateway",
+    "/opt/ollama-gateway/bin/gatewayctl",
+)
+CTL = BESIDE if KIND == "plain" else INSIDE
+"""How the gateway's commands are run."""
 seen: dict[str, Any] = {}
 
 
@@ -52,7 +65,7 @@ def is_healthy() -> bool:
 
 def is_ready() -> bool:
     """Return whether the gateway is ready."""
-    command = ("podman", "exec", "gateway", "gatewayctl", "health", "--ready")
+    command = (*CTL, "health", "--ready")
     return not subprocess.run(command, capture_output=True, check=False).returncode
 
 
@@ -80,11 +93,12 @@ def start() -> str:
     """Start everything and return a key."""
     run("systemctl", "daemon-reload")
     run("systemctl", "start", "ollama.service", UNIT)
-    wait_until(is_healthy, "not healthy")
+    if KIND != "plain":
+        wait_until(is_healthy, "not healthy")
     wait_until(is_ready, "not ready")
     seen["healthy"] = True
-    seen["settings"] = run("podman", "exec", "gateway", "gatewayctl", "config", "show", "--json")
-    return run("podman", "exec", "gateway", "gatewayctl", "keys", "create", "app").splitlines()[0]
+    seen["settings"] = run(*CTL, "config", "show", "--json")
+    return run(*CTL, "keys", "create", "app").splitlines()[0]
 
 
 def chat(key: str) -> None:
@@ -93,9 +107,39 @@ def chat(key: str) -> None:
     seen["chat"] = [response.status, ended(response)]
 
 
+def pending() -> list[str]:
+    """Return the settings whose values in the file are not in force."""
+    return [change["path"] for change in json.loads(run(*CTL, "config", "diff", "--json"))]
+
+
+def reload(key: str) -> None:
+    """Reload in the middle of a stream, with a second backend, and then with a fault."""
+    text, process = SETTINGS.read_text(), of_unit("MainPID")
+    _, response = asked(key)
+    SETTINGS.write_text(text + '\n[[backends]]\nname = "second"\nurl = "http://127.0.0.1:9"\n')
+    seen["pending"] = [pending()]
+    began = time.monotonic()
+    run("systemctl", "reload", UNIT)
+    seen["reload took"] = time.monotonic() - began
+    seen["pending"] += [pending()]
+    seen["stream at the reload"] = ended(response)
+    SETTINGS.write_text(text + "\n[race\n")
+    wrong = subprocess.run(["systemctl", "reload", UNIT], capture_output=True, check=False)
+    seen["a wrong reload exits with"] = wrong.returncode
+    SETTINGS.write_text(text)
+    seen["after a wrong reload"] = of_unit("ActiveState")
+    seen["pending"] += [pending()]
+    run("systemctl", "reload", UNIT)
+    seen["pending"] += [pending()]
+    seen["process stays"] = process == of_unit("MainPID") != "0"
+
+
 def kill(key: str) -> None:
-    """Kill the container and wait until systemd has started it again, on the same volume."""
-    run("podman", "kill", "--signal", "KILL", "gateway")
+    """Kill the gateway and wait until systemd has started it again, on the same data."""
+    if KIND == "plain":
+        run("systemctl", "kill", "--kill-who=main", "--signal=KILL", UNIT)
+    else:
+        run("podman", "kill", "--signal", "KILL", "gateway")
     wait_until(lambda: of_unit("NRestarts") == "1" and is_ready(), "not started again")
     _, response = asked(key)
     seen["after kill"] = [response.status, ended(response)]
@@ -141,10 +185,12 @@ def stop(key: str) -> None:
 
 def main() -> None:
     """Run the steps that the arguments select."""
+    seen["systemd"] = run("systemctl", "--version").split()[1]
     key = start()
     chat(key)
+    reload(key)
     kill(key)
-    if sys.argv[1:] == ["socket"]:
+    if KIND == "socket":
         upgrade(key)
     stop(key)
     print(json.dumps(seen))  # noqa: T201 - the output for the test

@@ -27,8 +27,7 @@ def counted(chats: int, *, seconds: float = 0.2, busy: int = 0, is_up: bool = Tr
     for _ in range(chats):
         metrics.request("/api/chat", "m", "a", "completed")
         metrics.first_chunk("/api/chat", "a", seconds)
-    metrics.in_flight("a", busy)
-    metrics.backend_up("a", is_up=is_up)
+    metrics.backends({"a": (is_up, busy)})
     return metrics
 
 

@@ -8,10 +8,18 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import attrs
+import pytest
 import trio
 from trio.testing import MockClock
 
-from ollama_gateway.processes.orders import Commit, ControlSocket, Prepare, obey, ordered
+from ollama_gateway.processes.orders import (
+    Commit,
+    ControlEnded,
+    ControlSocket,
+    Prepare,
+    obey,
+    ordered,
+)
 from ollama_gateway.settings import Settings
 from tests.support.patience import PATIENCE
 from tests.support.scenario import Scenario, open_scenario
@@ -86,7 +94,7 @@ async def test_the_end_of_the_socket_means_drain() -> None:
 
 
 async def test_a_process_that_is_silent(autojump_clock: MockClock) -> None:
-    """An order to a process that hangs or has ended is given up after its time."""
+    """A process that hangs has its time for an answer, one that has ended has none."""
     ours, theirs = socket.socketpair()
     with theirs:
         control = ControlSocket.of(ours)
@@ -94,5 +102,6 @@ async def test_a_process_that_is_silent(autojump_clock: MockClock) -> None:
             assert await ordered(control, Commit(), 10) is None
             assert trio.current_time() == 10
             theirs.close()
-            assert await ordered(control, Commit(), 10) is None
+            with pytest.raises(ControlEnded):
+                await ordered(control, Commit(), 10)
             assert trio.current_time() == 10

@@ -98,3 +98,12 @@ def test_several_processes_need_redis(problems: Problems) -> None:
     (found,) = problems("[server]\nprocesses = 2")
 
     assert found.startswith("server.processes: more than one process needs redis.url")
+
+
+def test_no_process_has_the_admin_token(loaded: Load) -> None:
+    """Only the parent checks the token: its processes are reached through a private directory."""
+    toml = FEW.replace("= 3", '= 10\nadmin_token = "operators-only-token"', 1).replace("= 3", "= 4")
+    whole = loaded(toml.replace("200MiB", "1GiB")).settings
+
+    assert whole.server.admin_token is not None
+    assert [share_of(whole, number).server.admin_token for number in range(4)] == [None] * 4

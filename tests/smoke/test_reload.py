@@ -5,91 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
 
-import attrs
 import pytest
 
-from tests.smoke.fleet import (
-    TWO,
-    Fleet,
-    Gateway,
-    Process,
-    addresses,
-    create_key,
-    ctl,
-    port_of,
-    running,
-    start_simulator,
-)
-from tests.smoke.processes import all_serve, is_alive, members
+from tests.smoke.fleet import TWO, addresses, ctl
+from tests.smoke.processes import all_serve, figures, is_alive, members
+from tests.smoke.rewriting import reloadable
 from tests.smoke.test_drain import begun_chat, remainder_of
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.redis_server import redis_server
-
-
-@attrs.define
-class Reloadable:
-    """A fleet whose gateway has its backends from a file."""
-
-    fleet: Fleet
-    file: Path
-    ports: dict[str, int]
-
-    @property
-    def gateway(self) -> Gateway:
-        """The gateway."""
-        return self.fleet.gateways[0]
-
-    def write(self, *names: str, more: str = "") -> None:
-        """Write the settings, with these backends in this order."""
-        tables = [f'[[backends]]\nname = "{n}"\nurl = "{self.url(n)}"\n' for n in names]
-        new = self.file.with_suffix(".new")
-        new.write_text(more + "\n".join(tables))
-        new.replace(self.file)
-
-    def url(self, name: str) -> str:
-        """Return the address of a simulator."""
-        return f"http://127.0.0.1:{self.ports[name]}"
-
-    def reload(self) -> list[str]:
-        """Run `gatewayctl reload`; return the paths of the changes."""
-        changes: list[Any] = self.fleet.ctl_json("reload")["changes"]
-        return [change["path"] for change in changes]
-
-    def backends(self) -> list[str]:
-        """Return the backends in force, by name."""
-        return [backend["name"] for backend in self.gateway.status()["backends"]]
-
-
-@contextmanager
-def reloadable(directory: Path, **settings: str) -> Iterator[Reloadable]:
-    """Run two simulators, and a gateway that knows the first one."""
-    directory.mkdir(exist_ok=True)
-    with ExitStack() as stack:
-        simulators: dict[str, Process] = {
-            name: stack.enter_context(start_simulator(options)) for name, options in TWO.items()
-        }
-        ports = {name: port_of(process) for name, process in simulators.items()}
-        environment = {
-            **addresses(),
-            "GATEWAY_CONFIG": str(directory / "gateway.toml"),
-            "GATEWAY_STORAGE_DATA_DIR": str(directory / "data"),
-            **settings,
-        }
-        _, key = create_key(environment, "smoke")
-        made = Reloadable(
-            Fleet(simulators, [], key, ports, stack), directory / "gateway.toml", ports
-        )
-        made.write("a")
-        process = stack.enter_context(running("ollama_gateway", "serve", environment=environment))
-        made.fleet.gateways.append(Gateway(process, environment))
-        process.wait_for("serving")
-        yield made
 
 
 def test_a_reload_by_command(tmp_path: Path) -> None:
@@ -143,29 +70,87 @@ def test_all_processes_change_or_none(tmp_path: Path) -> None:
     """Several processes change together; one that was killed starts with the new settings."""
     with redis_server() as url:
         settings = {"GATEWAY_REDIS_URL": url, "GATEWAY_SERVER_PROCESSES": "2"}
-        with reloadable(tmp_path, **settings) as gateway, begun_chat(gateway.fleet) as chat:
+        with reloadable(tmp_path, TWO, **settings) as gateway, begun_chat(gateway.fleet) as chat:
             gateway.write("b", "a")
             assert gateway.reload() == ["backends[a].priority", "backends[b]"]
-            assert of_each(gateway) == [["b", "a"]] * 2
+            assert gateway.of_each() == [["b", "a"]] * 2
             assert remainder_of(chat).endswith(b"0\r\n\r\n")
             gateway.write("b", more='[audit]\nkeep = "1d"\n')
             assert gateway.fleet.ctl("reload").returncode == 1
-            assert of_each(gateway) == [["b", "a"]] * 2
+            assert gateway.of_each() == [["b", "a"]] * 2
 
             gateway.write("b")
             victim = members(gateway.gateway)[0]["pid"]
             os.kill(victim, signal.SIGKILL)
             assert gateway.reload() == ["backends[a]"]
             wait_until(lambda: not is_alive(victim) and all_serve(gateway.gateway))
-            assert of_each(gateway) == [["b"]] * 2
+            assert gateway.of_each() == [["b"]] * 2
 
 
-def of_each(gateway: Reloadable) -> list[list[str]]:
-    """Return the backends of each process, by name."""
-    return [
-        [backend["name"] for backend in member["status"]["backends"]]
-        for member in members(gateway.gateway)
-    ]
+def test_no_reload_ends_a_drain(tmp_path: Path) -> None:
+    """Processes that drain are not killed for obeying no orders: their streams run to the end."""
+    with redis_server() as url:
+        settings = {"GATEWAY_REDIS_URL": url, "GATEWAY_SERVER_PROCESSES": "2"}
+        with reloadable(tmp_path, TWO, **settings) as gateway, begun_chat(gateway.fleet) as chat:
+            held = gateway.fleet.simulators["a"].popen
+            held.send_signal(signal.SIGSTOP)
+            gateway.write("b")
+            gateway.fleet.gateway.popen.send_signal(signal.SIGTERM)
+            gateway.fleet.gateway.wait_for('"draining"')
+            gateway.fleet.gateway.popen.send_signal(signal.SIGHUP)
+            refusal = gateway.fleet.gateway.wait_for("reload failed")
+            held.send_signal(signal.SIGCONT)
+            assert remainder_of(chat).endswith(b"0\r\n\r\n")
+            assert gateway.fleet.gateway.popen.wait(PATIENCE) == 0
+    assert json.loads(refusal)["problems"] == ["the gateway is draining"]
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_another_token(tmp_path: Path, processes: str) -> None:
+    """A token is changed by a command that has the old one, and holds at once for all processes."""
+    with redis_server() as url:
+        settings = {"GATEWAY_REDIS_URL": url, "GATEWAY_SERVER_PROCESSES": processes}
+        token = '[server]\nadmin_token = "the-second-token"\n'
+        with reloadable(tmp_path, TWO, **settings) as gateway:
+            gateway.write("a", more=token.replace("second", "first"))
+            assert gateway.reload() == ["server.admin_token"]
+            gateway.write("a", more=token)
+            ended = gateway.fleet.ctl("reload")
+            assert (ended.returncode, ended.stdout) == (1, "")
+            assert "server.admin_token: the gateway has another one in force" in ended.stderr
+            old = {"GATEWAY_SERVER_ADMIN_TOKEN": "the-first-token"}
+            ended = ctl("reload", environment={**gateway.fleet.environment, **old})
+            assert ended.returncode == 0
+            assert "the-" not in ended.stdout + ended.stderr
+            assert gateway.fleet.ctl("reload").returncode == 0
+            listed = gateway.fleet.ctl_json("backends", "list")
+            assert [backend["name"] for backend in listed] == ["a"]
+
+
+def test_what_is_not_in_force(tmp_path: Path) -> None:
+    """`config show --json` has the value in force of each setting that differs."""
+    with reloadable(tmp_path) as gateway:
+        gateway.write("b", "a", more='[race]\nhedge_after = "3s"\n')
+        shown = gateway.fleet.ctl_json("config", "show")["settings"]
+        marked = {path: one["in_force"] for path, one in shown.items() if "in_force" in one}
+        assert marked.pop("race.hedge_after") == "2s"
+        assert marked.pop("backends[1].priority") == 1
+        assert set(marked) == {path for path in shown if path.startswith("backends[0].")}
+        assert set(marked.values()) == {None}
+
+
+def test_figures_of_a_removed_backend(tmp_path: Path) -> None:
+    """A backend that a reload removes leaves the gauges of the metrics page."""
+    with reloadable(tmp_path) as gateway:
+        before = figures(gateway.gateway)
+        gateway.write("b")
+        gateway.reload()
+        after = figures(gateway.gateway)
+    for gauge in ("up", "in_flight"):
+        named = f'ollama_gateway_backend_{gauge}{{backend="a"}}'
+        assert named in before
+        assert named not in after
+        assert named.replace('"a"', '"b"') in after
 
 
 @pytest.mark.parametrize("header", ["Origin: https://example.com", "Sec-Fetch-Site: cross-site"])

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from itertools import islice
 from typing import Final, cast
@@ -36,6 +37,8 @@ MAX_ANSWER: Final = 16 * 1024 * 1024
 """Bytes of one answer to a poll."""
 RUNNING_TIMEOUT: Final = 1.0
 """Seconds for `/api/ps`: the start waits for a poll, and must not wait for a model to load."""
+NEW_SECONDS: Final = 3.0
+"""Seconds that a reload waits for polls of new backends."""
 RUNNING_INTERVAL: Final = 1.0
 """Seconds between two questions for the loaded models."""
 MAX_SHOWN: Final = 5
@@ -251,6 +254,16 @@ class BackendDiscovery:
         """Poll a backend whose models have changed; give up after `timeout` seconds."""
         with anyio.move_on_after(self.timeout):
             await self.poll_once(backend)
+
+    async def poll_new(self, backends: Iterable[Backend]) -> None:
+        """Poll backends that will be used next, so that requests find them up; give up after 3 s.
+
+        They need not be among `backends` yet.
+        """
+        with anyio.move_on_after(min(self.timeout, NEW_SECONDS)):
+            async with anyio.create_task_group() as polls:
+                for backend in backends:
+                    polls.start_soon(self.poll_once, backend)
 
     async def first_round(self) -> None:
         """Wait until every backend has been polled, at most `timeout` seconds."""

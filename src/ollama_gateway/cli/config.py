@@ -122,7 +122,11 @@ def show(
 
     The values of secrets are not shown.
     """
-    from ollama_gateway.cli.pending import pending_or_none, say_pending  # noqa: PLC0415
+    from ollama_gateway.cli.pending import (  # noqa: PLC0415 - asks a gateway
+        in_force,
+        pending_or_none,
+        say_pending,
+    )
 
     loaded = load_or_exit(config)
     shown = shown_settings(loaded)
@@ -130,9 +134,8 @@ def show(
     if as_json:
         settings = {one.path: {"value": one.value, "origin": one.origin} for one in shown}
         source = None if loaded.source is None else str(loaded.source)
-        for change in pending:
-            if change.path in settings:
-                settings[change.path]["in_force"] = change.before
+        for path, value in in_force(pending, loaded.settings).items():
+            settings[path]["in_force"] = value
         print_json({"source": source, "settings": settings})
     else:
         cells = [(one.path, _text(one.value), one.origin) for one in shown]

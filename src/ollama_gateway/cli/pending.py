@@ -11,7 +11,8 @@ import attrs
 from ollama_gateway.cli.admin import NoAnswer, ask
 from ollama_gateway.cli.lines import say
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import ServerSettings
+from ollama_gateway.settings import ServerSettings, Settings
+from ollama_gateway.settings.model import SECTIONS, fields_of
 
 
 @attrs.frozen
@@ -55,6 +56,26 @@ def say_pending(pending: Sequence[PendingChange]) -> None:
         if paths:
             named = printable(", ".join(paths))
             say(f"not in force before {cure}: {named}", err=True)
+
+
+def in_force(pending: Sequence[PendingChange], settings: Settings) -> dict[str, Any]:
+    """Return the values in force of settings that have others now, by path in these settings.
+
+    All settings of a backend that is new have None. A removed backend, and the order, have no path.
+    """
+    changed = {change.path: change.before for change in pending}
+    listed = [(name, name, getattr(settings, name)) for name in SECTIONS]
+    listed += [
+        (f"backends[{i}]", f"backends[{b.name}]", b) for i, b in enumerate(settings.backends)
+    ]
+    found: dict[str, Any] = {}
+    for path, named, table in listed:
+        for field in fields_of(type(table)):
+            if named in changed:
+                found[f"{path}.{field.name}"] = None
+            elif f"{named}.{field.name}" in changed:
+                found[f"{path}.{field.name}"] = changed[f"{named}.{field.name}"]
+    return found
 
 
 def _read(value: object) -> PendingChange:

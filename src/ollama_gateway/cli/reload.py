@@ -20,6 +20,10 @@ from ollama_gateway.settings import SettingsError, load
 RELOAD_SECONDS: Final = 30.0
 """Time for the gateway to read the settings and to build what they say."""
 UNCHANGED: Final = "nothing has changed"
+REFUSED: Final = (
+    "server.admin_token: the gateway has another one in force: give that one in"
+    " GATEWAY_SERVER_ADMIN_TOKEN, or send SIGHUP"
+)
 _COLUMNS: Final = (Column("setting"), Column("in force before"), Column("now"))
 
 
@@ -40,6 +44,8 @@ def reload(
         answer = ask(server, "/reload", method="POST", seconds=RELOAD_SECONDS)
     except NoAnswer:
         exit_with(1, f"no gateway answers at {server.admin_bind}: is it running?")
+    if answer.status == HTTPStatus.UNAUTHORIZED:
+        exit_with(1, REFUSED, UNCHANGED)
     problems, changes = answer.value.get("problems"), answer.value.get("changes")
     if isinstance(problems, list):
         exit_with(1, *(printable(str(problem)) for problem in problems), UNCHANGED)

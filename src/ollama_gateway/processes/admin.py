@@ -192,15 +192,11 @@ class MergedAdmin:
     async def _ask(
         self, member: RosterMember, target: str, host: str = "localhost"
     ) -> _Answer | None:
-        token = self.access.token
-        headers = {"authorization": f"Bearer {token}"} if token else {}
         url = httpx.URL(f"http://{host}").copy_with(raw_path=target.encode())
         transport = Transport(partial(anyio.connect_unix, member.path))
         try:
             with anyio.fail_after(ANSWER_SECONDS):
-                response = await transport.handle_async_request(
-                    httpx.Request("GET", url, headers=headers)
-                )
+                response = await transport.handle_async_request(httpx.Request("GET", url))
                 stream = cast("httpx.AsyncByteStream", response.stream)
                 body = b"".join([chunk async for chunk in stream])
         except (httpx.TransportError, TimeoutError):

@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from ollama_gateway.build import Gateway
-from ollama_gateway.reloading import prepared
+from ollama_gateway.reloading import attempted
 from ollama_gateway.server.reload_handlers import ReloadFailed
 from ollama_gateway.settings import Settings
 from ollama_gateway.storage.batcher import in_thread
@@ -47,7 +47,7 @@ def message(content: bytes) -> bytes:
 
 
 class ControlEnded(Exception):
-    """The other end of the control socket is gone."""
+    """The other end of the control socket is gone, or this process was told to drain."""
 
 
 @attrs.define(eq=False)
@@ -105,7 +105,9 @@ async def obey(
                 answer = ""
                 if isinstance(order, Prepare):
                     try:
-                        configuration = await in_thread(partial(prepared, gateway, order.settings))
+                        configuration = await attempted(
+                            partial(gateway.prepare, order.settings), in_thread
+                        )
                     except ReloadFailed as error:
                         configuration, answer = None, str(error)
                 elif configuration is not None:
@@ -117,13 +119,10 @@ async def obey(
 async def ordered(control: ControlSocket, order: Order, seconds: float) -> str | None:
     """Give an order, in the parent; return its answer, or None if there is none in time.
 
-    After None the process must go: a late answer would pass for that of a later order.
+    After None the process must go: a late answer would pass for that of a later order. Raises
+    ControlEnded if the process ends by itself.
     """
-    answer = None
     with anyio.move_on_after(seconds):
-        try:
-            await control.send(pickle.dumps(order))
-            answer = (await control.receive()).decode()
-        except ControlEnded:
-            return None
-    return answer
+        await control.send(pickle.dumps(order))
+        return (await control.receive()).decode()
+    return None

@@ -68,7 +68,7 @@ async def serve_with_processes(
             on_ready=partial(on_ready, address_of(sockets.public)),
             on_serving=shared.serves,
         )
-        reloader = Notifying(shared)
+        reloader = Notifying(shared, lambda: parent.roster.is_draining)
         routes = partial(_admin_routes, parent.roster, metrics, reloader)
         app, listener = admin_listener(routes(settings), metrics)
 

@@ -1,28 +1,29 @@
 """Reload of several processes: the parent reads the settings, then all processes use them or none.
 
 First every process prepares them. If one cannot, nothing changes anywhere. Then every process that
-starts gets these settings, and those that run are ordered to use them. A process that ends
-meanwhile is no obstacle, as its successor starts with the new settings. One that does not answer is
-killed, for the same reason.
+starts gets these settings, and those that run are ordered to use them. A process that ends or
+drains meanwhile is no obstacle, as its successor starts with the new settings. One that does not
+answer is killed, for the same reason. No cancellation comes between the first order and the last.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import anyio
 import attrs
 
 from ollama_gateway.metrics import Metrics
-from ollama_gateway.processes.orders import Commit, Order, Prepare
+from ollama_gateway.processes.orders import Commit, ControlEnded, Order, Prepare
 from ollama_gateway.processes.shares import share_of
 from ollama_gateway.reloading import (
     SettingsSource,
     accepted,
+    attempted,
     difference,
     log_failure,
     log_success,
@@ -31,6 +32,9 @@ from ollama_gateway.reloading import (
 from ollama_gateway.server.reload_handlers import ReloadFailed, ReloadReport
 from ollama_gateway.settings import Settings
 from ollama_gateway.storage.batcher import Runner, in_thread
+
+ORDERS_SECONDS: Final = 30.0
+"""Seconds for both steps: more than processes take that answer late to each."""
 
 
 class Orderly(Protocol):
@@ -42,7 +46,10 @@ class Orderly(Protocol):
         ...
 
     async def order(self, order: Order) -> str | None:
-        """Give an order; return why it cannot obey, empty if it did, None if it does not answer."""
+        """Give an order; return why it cannot obey, empty if it did, None if it does not answer.
+
+        Raises ControlEnded if it has ended or drains.
+        """
         ...
 
     def kill(self) -> None:
@@ -82,27 +89,33 @@ class SharedSettings:
             if number not in self._started:
                 return  # it has ended meanwhile
             process, settings = self._started[number]
-            if settings is not self.settings:
-                prepare = Prepare(share_of(self.settings, number))
-                if await process.order(prepare) != "" or await process.order(Commit()) != "":
-                    process.kill()
-                    return
+            if settings is not self.settings and not await self._catches_up(process):
+                return
             self._serving.add(process)
+
+    async def _catches_up(self, process: Orderly) -> bool:
+        """Let a process use the present settings; kill it if it cannot."""
+        prepare = Prepare(share_of(self.settings, process.number))
+        with suppress(ControlEnded):
+            if await process.order(prepare) == "" and await process.order(Commit()) == "":
+                return True
+            process.kill()
+        return False
 
     async def reload(self) -> ReloadReport:
         """Put the settings in force as they are now; raises ReloadFailed and changes nothing."""
         async with self._turn:
             try:
-                loaded, found = await self.runner(
-                    partial(accepted, self.source.read, self.settings)
-                )
-                await self._prepare(loaded.settings)
+                read = partial(accepted, self.source.read, self.settings)
+                loaded, found = await attempted(read, self.runner)
+                with anyio.move_on_after(ORDERS_SECONDS, shield=True):
+                    await self._prepare(loaded.settings)
+                    self.settings = loaded.settings
+                    await self._order_all(lambda _: Commit())
             except ReloadFailed as error:
                 self.metrics.reloaded(None)
                 log_failure(error)
                 raise
-            self.settings = loaded.settings
-            await self._order_all(lambda _: Commit())
             self.on_change(loaded.settings)
             self.source.on_change(loaded.settings)
             self.metrics.reloaded(time.time())
@@ -124,7 +137,11 @@ class SharedSettings:
         answers: list[str] = []
 
         async def ask(process: Orderly) -> None:
-            answer = await process.order(order_for(process))
+            try:
+                answer = await process.order(order_for(process))
+            except ControlEnded:
+                self._serving.discard(process)
+                return
             if answer is None:
                 self._serving.discard(process)
                 process.kill()

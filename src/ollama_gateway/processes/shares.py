@@ -5,6 +5,9 @@ the whole gateway. Each process gets a share of them, since a common count would
 round trip to another process. Remainders go to the first processes, and for each backend to
 different ones, so that no process gets them all. `checks.py` refuses limits that leave a process
 with nothing.
+
+No process needs the admin token: only the parent can reach its admin listener (`spawn.py`). So the
+parent can ask all processes while a reload changes the token.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ def share_of(settings: Settings, number: int) -> Settings:
         settings,
         server=attrs.evolve(
             server,
+            admin_token=None,
             max_connections=share(server.max_connections, number, count),
             max_connections_per_address=share(server.max_connections_per_address, number, count),
             max_body_total=share(server.max_body_total, number, count),

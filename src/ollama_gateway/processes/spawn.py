@@ -83,7 +83,10 @@ class SpawnedProcess:
             return False
 
     async def order(self, order: Order) -> str | None:
-        """Give an order; return why it cannot obey, empty if it did, None if it does not answer."""
+        """Give an order; return why it cannot obey, empty if it did, None if it does not answer.
+
+        Raises ControlEnded if it has ended or drains.
+        """
         return await ordered(self._control, order, ORDER_SECONDS)
 
     async def wait(self) -> int:

@@ -135,9 +135,7 @@ class Admin:
         """Answer `/metrics`, for Prometheus."""
         self.metrics.connections(self.connections_open())
         self.metrics.settlements(self.limits.store.settlements_waiting)
-        for backend in self.backends.all:
-            self.metrics.backend_up(backend.name, is_up=backend.is_up)
-            self.metrics.in_flight(backend.name, backend.in_flight)
+        self.metrics.backends({b.name: (b.is_up, b.in_flight) for b in self.backends.all})
         self.metrics.audit_rows_waiting(self.audit.writer.records_waiting)
         self.metrics.audit_rows_unmoved(self.audit.rows_unmoved or 0)
         self.metrics.waiting(len(self.backends.line))
