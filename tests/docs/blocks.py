@@ -25,7 +25,7 @@ LEFT_OUT: Final = {
     "needs a client from npm": 1,
     "needs Ollama": 4,
     "shows a fault": 2,
-    "run by another test": 6,
+    "run by another test": 7,
 }
 """How many blocks are not run, by their `<!-- not run: REASON -->` on the line above the fence."""
 MARKER: Final = "::block "
