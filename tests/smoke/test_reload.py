@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.smoke.asking import rest_of
 from tests.smoke.fleet import TWO, addresses, ctl
 from tests.smoke.processes import all_serve, figures, is_alive, members
 from tests.smoke.rewriting import reloadable
-from tests.smoke.test_drain import begun_chat, remainder_of
+from tests.smoke.test_drain import begun_chat
 from tests.support.patience import PATIENCE, wait_until
 from tests.support.redis_server import redis_server
 
@@ -25,7 +26,7 @@ def test_a_reload_by_command(tmp_path: Path) -> None:
         gateway.write("b")
         assert gateway.reload() == ["backends[a]", "backends[b]"]
         assert gateway.backends() == ["b"]
-        assert remainder_of(chat).endswith(b"0\r\n\r\n")
+        assert rest_of(chat).endswith(b"0\r\n\r\n")
         assert gateway.reload() == []
 
 
@@ -74,7 +75,7 @@ def test_all_processes_change_or_none(tmp_path: Path) -> None:
             gateway.write("b", "a")
             assert gateway.reload() == ["backends[a].priority", "backends[b]"]
             assert gateway.of_each() == [["b", "a"]] * 2
-            assert remainder_of(chat).endswith(b"0\r\n\r\n")
+            assert rest_of(chat).endswith(b"0\r\n\r\n")
             gateway.write("b", more='[audit]\nkeep = "1d"\n')
             assert gateway.fleet.ctl("reload").returncode == 1
             assert gateway.of_each() == [["b", "a"]] * 2
@@ -100,7 +101,7 @@ def test_no_reload_ends_a_drain(tmp_path: Path) -> None:
             gateway.fleet.gateway.popen.send_signal(signal.SIGHUP)
             refusal = gateway.fleet.gateway.wait_for("reload failed")
             held.send_signal(signal.SIGCONT)
-            assert remainder_of(chat).endswith(b"0\r\n\r\n")
+            assert rest_of(chat).endswith(b"0\r\n\r\n")
             assert gateway.fleet.gateway.popen.wait(PATIENCE) == 0
     assert json.loads(refusal)["problems"] == ["the gateway is draining"]
 
