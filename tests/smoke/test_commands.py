@@ -141,15 +141,18 @@ def test_the_demo_stays_until_a_signal() -> None:
     with subprocess.Popen(
         command, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as demo:
-        assert demo.stdout is not None
-        url = next(line for line in demo.stdout if line.startswith("OLLAMA_HOST=")).split()[0]
-        listing = url.removeprefix("OLLAMA_HOST=") + "/api/tags"
-        with urllib.request.urlopen(listing) as answer:  # noqa: S310 - our own server
-            assert len(json.load(answer)["models"]) == 3
-        demo.send_signal(signal.SIGINT)
-        _, errors = demo.communicate(timeout=PATIENCE)
+        try:
+            assert demo.stdout is not None
+            url = next(line for line in demo.stdout if line.startswith("OLLAMA_HOST=")).split()[0]
+            listing = url.removeprefix("OLLAMA_HOST=") + "/api/tags"
+            with urllib.request.urlopen(listing, timeout=PATIENCE) as answer:  # noqa: S310 - ours
+                models = json.load(answer)["models"]
+            demo.send_signal(signal.SIGINT)
+            _, errors = demo.communicate(timeout=PATIENCE)
+        finally:
+            demo.kill()  # or a failure would wait for its end
 
-    assert (demo.returncode, errors) == (0, "")
+    assert (len(models), demo.returncode, errors) == (4, 0, "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
