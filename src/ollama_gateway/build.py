@@ -98,7 +98,7 @@ class Gateway:
         self.admin.settings_file = configuration.settings.source
         self.admin_app.config = AppConfig(self.admin.routes())
         for transport in left:
-            await transport.aclose()
+            await transport.retire()
 
 
 @asynccontextmanager

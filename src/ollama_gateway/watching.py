@@ -75,4 +75,4 @@ async def _watch(
             await backends.replaced.wait()
         await backend.wait_idle()
         watchers.cancel_scope.cancel()
-    await backend.transport.aclose()
+    await backend.transport.retire()

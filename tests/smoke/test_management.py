@@ -122,7 +122,7 @@ def test_models_reports_digest_mismatches(operated: Operated) -> None:
     table = operated.fleet.ctl("models").stdout
     logged = [line for line in operated.fleet.gateway.lines if "digests differ" in line]
 
-    assert set(found) == {"backends", "union", "cache", "drift", "sizes"}
+    assert set(found) == {"backends", "union", "cache", "drift", "sizes", "aliases", "hidden"}
     assert found["union"].count("drifting:1") == 1
     digests = found["drift"]["drifting:1"]
     assert (set(digests), len(set(digests.values()))) == ({"a", "b"}, 2)

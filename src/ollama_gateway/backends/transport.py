@@ -134,10 +134,14 @@ class Transport(httpx.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        """Close the idle connections, and keep none any more; requests that run go on."""
-        self._idle.end()
+        """Close the idle connections."""
         while (idle := self._idle.expired(math.inf)) is not None:
             await _close(idle)
+
+    async def retire(self) -> None:
+        """Close the idle connections, and keep none any more; requests that run go on."""
+        self._idle.end()
+        await self.aclose()
 
     async def release(self, conversation: Conversation, owner: str) -> None:
         """Keep or close the connection of an ended request; called once for each."""
