@@ -1,0 +1,30 @@
+"""Who asks for something at the control surface, and what they may."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import attrs
+
+Role = Literal["viewer", "operator", "admin"]
+"""`viewer` reads; `operator` also pauses, cancels, reloads and loads; `admin` may do all."""
+ROLES: Final[tuple[Role, ...]] = ("viewer", "operator", "admin")
+"""From the least to the most; each role may do what those before it may."""
+
+
+@attrs.frozen
+class Actor:
+    """A person or program that uses the control surface."""
+
+    name: str
+    """The name of its admin token; `settings` for the token of the settings, `local` for a command
+    on the gateway's own machine, `-` for a reader without a token."""
+    role: Role
+
+    def may(self, needed: Role) -> bool:
+        """Whether the actor's role includes the needed one."""
+        return ROLES.index(self.role) >= ROLES.index(needed)
+
+
+LOCAL: Final = Actor("local", "admin")
+"""A command that works on the stores of its own machine."""
