@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ollama_gateway.ledger.record import Attempt
+from ollama_gateway.ledger.attempted import Attempt
 from ollama_gateway.reasons import StatusReason, reason_of
 from tests.ledger.audit_logs import (
     ESCAPE,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import attrs
 
+from ollama_gateway.ledger.attempted import Attempt
 from ollama_gateway.ledger.document import document_of, intent_of, killed, to_text
 from ollama_gateway.ledger.fields import stored_fields
 from ollama_gateway.ledger.postgres import COLUMNS
 from ollama_gateway.ledger.read.filtering import Filter
-from ollama_gateway.ledger.record import RECORD_FIELDS, Attempt, AuditRecord
+from ollama_gateway.ledger.record import RECORD_FIELDS, AuditRecord
 from ollama_gateway.reasons import Reason, reason_of
 from tests.ledger.records import record
 
