@@ -9,6 +9,7 @@ variable, and the default counts, or nothing is traced.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -26,6 +27,7 @@ MAX_TIMEOUT: Final = 60.0
 """Seconds."""
 MAX_VALUE: Final = 8192
 """Characters of a variable."""
+_TIMEOUT: Final = re.compile(r"[0-9]{1,6}")
 _TOKEN: Final = frozenset(
     "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
@@ -147,7 +149,7 @@ def _timeout(variables: _Variables) -> float:
     name, value = variables.of_traces("TIMEOUT")
     if not value:
         return DEFAULT_TIMEOUT
-    if not (value.isascii() and value.isdigit() and 0 < int(value) <= MAX_TIMEOUT * 1000):
+    if not (_TIMEOUT.fullmatch(value) and 0 < int(value) <= MAX_TIMEOUT * 1000):
         variables.warn(name, f"must be 1 to {MAX_TIMEOUT * 1000:.0f} (ms); 10000 counts")
         return DEFAULT_TIMEOUT
     return int(value) / 1000

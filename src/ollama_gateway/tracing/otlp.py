@@ -27,11 +27,11 @@ Value = str | int | float | bool
 
 def attribute(key: str, value: Value) -> Json:
     """Return a `KeyValue`."""
-    if value.__class__ is str:
+    if isinstance(value, str):
         return {"key": key, "value": {"stringValue": value}}
-    if value.__class__ is bool:
+    if isinstance(value, bool):
         return {"key": key, "value": {"boolValue": value}}
-    if value.__class__ is int:
+    if isinstance(value, int):
         return {"key": key, "value": {"intValue": str(value)}}
     return {"key": key, "value": {"doubleValue": value}}
 

@@ -18,6 +18,7 @@ from typing import Final, Protocol
 
 import attrs
 
+from ollama_gateway.reasons import AnyReason, Outcome, Reason
 from ollama_gateway.tracing.context import RequestTrace
 from ollama_gateway.tracing.otlp import (
     CLIENT,
@@ -38,9 +39,7 @@ from ollama_gateway.wire.large import Steps
 PROVIDER: Final = "ollama"
 CANCELLED: Final = "cancelled"
 """The reason of an attempt that was ended before it failed or answered."""
-OVERTAKEN: Final = "overtaken"
-"""The reason of one that lost to its hedge: no error."""
-FAILED: Final = frozenset({"upstream_failed", "timed_out", "killed"})
+FAILED: Final[frozenset[Outcome]] = frozenset({"upstream_failed", "timed_out", "killed"})
 """Outcomes of requests that are errors."""
 REQUESTS_PER_STEP: Final = 32
 """Requests whose spans are made in one step of long work: about a millisecond."""
@@ -56,7 +55,7 @@ class TracedAttempt(Protocol):
     is_hedge: bool
     first_chunk: float | None
     ended: float | None
-    reason: str | None
+    reason: AnyReason | None
     model: str | None
     span_id: str | None
 
@@ -70,8 +69,8 @@ class TracedRequest(Protocol):
     model: str | None
     alias: str | None
     backend: str | None
-    outcome: str
-    reason: str | None
+    outcome: Outcome
+    reason: AnyReason | None
     status: int
     prompt_tokens: int | None
     cached_tokens: int | None
@@ -177,7 +176,7 @@ class SpanMaker:
         began: int,
     ) -> Json:
         has_won = _has_won(attempt)
-        reason = attempt.reason
+        reason: str | None = attempt.reason
         if reason is None and attempt.first_chunk is None:
             reason = CANCELLED
         elif has_won and request.outcome in FAILED:
@@ -192,7 +191,7 @@ class SpanMaker:
             SAMPLED | HAS_IS_REMOTE,
         )
         host, port = self.address_of(attempt.backend) or (None, None)
-        is_error = reason not in {None, CANCELLED, OVERTAKEN}
+        is_error = reason not in {None, CANCELLED, Reason.LOST_TO_HEDGE}
         found["attributes"] = attributes(
             (
                 ("gen_ai.operation.name", operation),
