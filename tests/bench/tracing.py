@@ -142,7 +142,7 @@ def main() -> int:
     sys.stdout.write("tracing  attempts  us of CPU a request\n")
     for (name, attempts), spent in found.items():
         sys.stdout.write(f"{'on' if name else 'off':<7}  {attempts:>8}  {spent:>21.1f}\n")
-    return int(found[url, 1] - found[None, 1] > BOUND)
+    return int(any(found[url, n] - found[None, n] > BOUND for n in (1, 2)))
 
 
 if __name__ == "__main__":

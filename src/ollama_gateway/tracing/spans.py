@@ -10,8 +10,7 @@ with `ollama_gateway.`. No span has a prompt, an answer, a header, a key or a us
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from typing import Final, Protocol
@@ -27,11 +26,9 @@ from ollama_gateway.tracing.otlp import (
     IS_REMOTE,
     SAMPLED,
     SERVER,
-    Json,
     Value,
-    attribute,
-    attributes,
     event,
+    export,
     span,
 )
 from ollama_gateway.wire.large import Steps
@@ -43,8 +40,6 @@ FAILED: Final[frozenset[Outcome]] = frozenset({"upstream_failed", "timed_out", "
 """Outcomes of requests that are errors."""
 REQUESTS_PER_STEP: Final = 32
 """Requests whose spans are made in one step of long work: about a millisecond."""
-
-_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class TracedAttempt(Protocol):
@@ -110,42 +105,39 @@ class SpanMaker:
         parts: list[str] = []
         for first in range(0, len(requests), REQUESTS_PER_STEP):
             for request in requests[first : first + REQUESTS_PER_STEP]:
-                parts.extend(map(_encode, self.spans(request)))
+                parts += self.spans(request)
             if first + REQUESTS_PER_STEP < len(requests):
                 yield
-        resource = {"attributes": [attribute(k, v) for k, v in self.resource.items()]}
-        scope = {"name": "ollama_gateway", "version": self.version}
-        return (
-            f'{{"resourceSpans":[{{"resource":{_encode(resource)},"scopeSpans":['
-            f'{{"scope":{_encode(scope)},"spans":[{",".join(parts)}]}}]}}]}}'
-        ).encode()
+        return export(self.resource.items(), self.version, parts)
 
-    def spans(self, request: TracedRequest) -> Iterator[Json]:
-        """Yield the spans of a request; none if it has no trace."""
+    def spans(self, request: TracedRequest) -> list[str]:
+        """Return the spans of a request; none if it has no trace."""
         trace = request.trace
         if trace is None:
-            return
+            return []
         operation = self.operations.get(request.endpoint)
         began = int(request.started_at.timestamp() * 1_000_000) * 1000
-        yield self._server_span(request, trace, operation, began)
-        for attempt in request.attempts:
-            if attempt.span_id is not None:
-                yield self._client_span(request, trace, attempt, operation, began)
+        return [
+            self._server_span(request, trace, operation, began),
+            *(
+                self._client_span(request, trace, attempt, operation, began)
+                for attempt in request.attempts
+                if attempt.span_id is not None
+            ),
+        ]
 
     def _server_span(
         self, request: TracedRequest, trace: RequestTrace, operation: str | None, began: int
-    ) -> Json:
+    ) -> str:
         parent = trace.parent
         has_failed = request.outcome in FAILED or request.status >= HTTPStatus.INTERNAL_SERVER_ERROR
         name = _name(operation, request.alias or request.model if request.attempts else None)
-        found = span(
+        return span(
             (trace.trace_id, trace.span_id, None if parent is None else parent.span_id),
             SERVER,
             name or request.endpoint,
             (began, _at(began, request.duration)),
             SAMPLED | HAS_IS_REMOTE | (0 if parent is None else IS_REMOTE),
-        )
-        found["attributes"] = attributes(
             (
                 ("gen_ai.operation.name", operation),
                 ("gen_ai.provider.name", PROVIDER),
@@ -160,12 +152,10 @@ class SpanMaker:
                 ("ollama_gateway.outcome", request.outcome),
                 ("ollama_gateway.reason", request.reason),
                 ("error.type", _error(request) if has_failed else None),
-            )
+            ),
+            _events(request, began),
+            ERROR if has_failed else None,
         )
-        found["events"] = _events(request, began)
-        if has_failed:
-            found["status"] = {"code": ERROR}
-        return found
 
     def _client_span(
         self,
@@ -174,25 +164,24 @@ class SpanMaker:
         attempt: TracedAttempt,
         operation: str | None,
         began: int,
-    ) -> Json:
+    ) -> str:
         has_won = _has_won(attempt)
         reason: str | None = attempt.reason
         if reason is None and attempt.first_chunk is None:
             reason = CANCELLED
         elif has_won and request.outcome in FAILED:
             reason = _error(request)
+        is_error = reason not in {None, CANCELLED, Reason.LOST_TO_HEDGE}
         model = attempt.model or request.model
         ended = request.duration if attempt.ended is None else attempt.ended
-        found = span(
+        first = attempt.first_chunk
+        host, port = self.address_of(attempt.backend) or (None, None)
+        return span(
             (trace.trace_id, attempt.span_id or "", trace.span_id),
             CLIENT,
             _name(operation, model) or request.endpoint,
             (_at(began, attempt.started), _at(began, ended)),
             SAMPLED | HAS_IS_REMOTE,
-        )
-        host, port = self.address_of(attempt.backend) or (None, None)
-        is_error = reason not in {None, CANCELLED, Reason.LOST_TO_HEDGE}
-        found["attributes"] = attributes(
             (
                 ("gen_ai.operation.name", operation),
                 ("gen_ai.provider.name", PROVIDER),
@@ -205,13 +194,10 @@ class SpanMaker:
                 ("ollama_gateway.hedge", attempt.is_hedge),
                 ("ollama_gateway.reason", reason),
                 ("error.type", reason if is_error else None),
-            )
+            ),
+            () if first is None else (event(_at(began, first), "first_chunk"),),
+            ERROR if is_error else None,
         )
-        if attempt.first_chunk is not None:
-            found["events"] = [event(_at(began, attempt.first_chunk), "first_chunk")]
-        if is_error:
-            found["status"] = {"code": ERROR}
-        return found
 
 
 def _at(began: int, seconds: float) -> int:
@@ -240,7 +226,7 @@ def _usage(request: TracedRequest) -> tuple[tuple[str, int | None], ...]:
     )
 
 
-def _events(request: TracedRequest, began: int) -> list[Json]:
+def _events(request: TracedRequest, began: int) -> list[str]:
     found = []
     if request.admitted is not None:
         found.append(event(_at(began, request.admitted), "admitted"))
