@@ -52,7 +52,7 @@ class Tracing:
 async def open_tracing(
     environ: Mapping[str, str], backends: Backends, metrics: Metrics
 ) -> AsyncIterator[Tracing | None]:
-    """Trace for the length of the block, and then export what is left; None if it is off."""
+    """Trace for the length of the block, and then export the rest; None if it is off."""
     settings, _ = read_tracing(environ)  # the warnings are those of the settings
     if settings is None:
         yield None

@@ -168,7 +168,7 @@ class Exporter:
 
 @asynccontextmanager
 async def drained(exporter: Exporter) -> AsyncIterator[Exporter]:
-    """Export what is left when the block is left, within `DRAIN_SECONDS`."""
+    """Export the rest when the block is left, within `DRAIN_SECONDS`."""
     try:
         yield exporter
     finally:
