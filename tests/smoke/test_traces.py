@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.smoke.asking import CHAT, ask
 from tests.smoke.fleet import Fleet, ctl, fleet
+from tests.smoke.processes import COUNT, several
+from tests.smoke.test_drain import remainder_of
+from tests.smoke.test_processes import shared_out
 from tests.tracing.collectors import collecting, misbehaving
 from tests.tracing.otlp_rules import values
 from tests.tracing.test_collector import is_silent
@@ -52,6 +56,23 @@ def test_a_dead_collector_costs_no_request_anything(tmp_path: Path) -> None:
 
     assert '"traces are lost at the end"' in lines
     assert '"requests": 3' in lines
+
+
+def test_each_of_several_processes_exports_its_own(tmp_path: Path) -> None:
+    """No span is lost, and each process has an identity of its own."""
+    with (
+        collecting() as collector,
+        several(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url) as started,
+        ExitStack() as stack,
+    ):
+        chats = shared_out(stack, started)
+        for client in chats:
+            assert b'"done":true' in remainder_of(client)
+        assert started.gateway.stop() == 0
+
+    assert collector.faults == []
+    assert len(collector.instances) == COUNT
+    assert len(collector.spans) == 2 * len(chats)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 import attrs
 
-from tests.tracing.otlp_rules import checked
+from tests.tracing.otlp_rules import checked, values
 
 OK: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -23,6 +24,8 @@ class Collector:
     port: int
     spans: list[dict[str, Any]] = attrs.field(factory=list)
     """Each checked against the definitions of OTLP."""
+    instances: set[str] = attrs.field(factory=set)
+    """The processes that they came from."""
     faults: list[str] = attrs.field(factory=list)
     """Why an export was not right."""
     headers: list[dict[str, str]] = attrs.field(factory=list)
@@ -47,6 +50,10 @@ def collecting() -> Iterator[Collector]:
             )
             try:
                 collector.spans += checked(body)
+                collector.instances |= {
+                    values(one["resource"])["service.instance.id"]
+                    for one in json.loads(body)["resourceSpans"]
+                }
             except AssertionError as error:
                 collector.faults.append(str(error))
             self.wfile.write(OK)
