@@ -8,7 +8,7 @@ never cancelled, are opened here.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,7 @@ from ollama_gateway.watching import Watcher, watch_backends
 
 if TYPE_CHECKING:
     from ollama_gateway.backends.shared import CatalogCopier
+    from ollama_gateway.build_tracing import Tracing
 
 
 @attrs.define(eq=False)
@@ -129,10 +130,12 @@ async def build(
         open_keys(place, runner=runner) as keys,
         _open_limits(settings, metrics, runner) as limits,
         _open_audit(settings, runner, counted) as audit,
+        _open_tracing(settings, backends, metrics) as tracing,
     ):
+        exported = () if tracing is None else (tracing.exporter,)
         parts = Parts(
             metrics=metrics,
-            make_sinks=partial(_sinks, sinks, counted),
+            make_sinks=partial(_sinks, sinks, (counted, *exported)),
             keys=keys,
             limits=limits,
             audit=audit,
@@ -148,13 +151,18 @@ async def build(
             ),
             answers=AnswerBudget(server.max_answers_total),
             transports=transports,
+            tracer=None if tracing is None else tracing.tracer,
         )
         use_affinity(settings.affinity, parts)
-        yield _gateway(configure(settings, parts), parts, place, runner)
+        yield _gateway(configure(settings, parts), parts, place, runner, tracing)
 
 
 def _gateway(
-    configuration: Configuration, parts: Parts, place: KeyStoreLocation, runner: Runner
+    configuration: Configuration,
+    parts: Parts,
+    place: KeyStoreLocation,
+    runner: Runner,
+    tracing: Tracing | None,
 ) -> Gateway:
     """Put the listeners, the admin's handlers and the watchers around the parts."""
     settings, keys, backends = configuration.settings, parts.keys, parts.backends
@@ -190,18 +198,18 @@ def _gateway(
         admin=admin,
         admin_app=admin_app,
         admin_listener=operators,
-        watchers=_watchers(parts, copier, pauses),
+        watchers=_watchers(parts, copier, pauses, tracing),
         copier=copier,
         pauses=pauses,
     )
 
 
 def _sinks(
-    given: tuple[Sink, ...] | None, counted: RecordMetrics, settings: Settings
+    given: tuple[Sink, ...] | None, others: tuple[Sink, ...], settings: Settings
 ) -> tuple[Sink, ...]:
     if given is None:
         given = (partial(log_record, share=settings.log.requests),)
-    return (*given, counted)
+    return (*given, *others)
 
 
 def _can_judge(keys: KeyCache, place: KeyStoreLocation) -> bool:
@@ -251,7 +259,21 @@ def _copier(settings: Settings, backends: Backends) -> CatalogCopier | None:
     return CatalogCopier(SharedCatalog(settings.redis.url.reveal()), backends)
 
 
-def _watchers(parts: Parts, copier: CatalogCopier | None, pauses: Pauses) -> dict[str, Watcher]:
+def _open_tracing(
+    settings: Settings, backends: Backends, metrics: Metrics
+) -> AbstractAsyncContextManager[Tracing | None]:
+    if not settings.otel:
+        return nullcontext()
+    from ollama_gateway.build_tracing import (  # noqa: PLC0415 - only where it is asked for
+        open_tracing,
+    )
+
+    return open_tracing(dict(settings.otel), backends, metrics)
+
+
+def _watchers(
+    parts: Parts, copier: CatalogCopier | None, pauses: Pauses, tracing: Tracing | None
+) -> dict[str, Watcher]:
     audit = parts.audit
     watchers: dict[str, Watcher] = {
         "backends": partial(watch_backends, parts.discovery, parts.touches, parts.metrics),
@@ -264,4 +286,6 @@ def _watchers(parts: Parts, copier: CatalogCopier | None, pauses: Pauses) -> dic
         watchers["partitions"] = audit.partitions.watch
     if copier is not None:
         watchers["catalog"] = copier.watch
+    if tracing is not None:
+        watchers["tracing"] = tracing.exporter.watch
     return watchers
