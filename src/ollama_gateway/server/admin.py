@@ -28,7 +28,7 @@ from ollama_gateway.limits.leases import Limiter
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.printable import printable
 from ollama_gateway.server.admin_access import AdminAccess
-from ollama_gateway.server.degraded import degraded_backends
+from ollama_gateway.control.degraded import degraded_backends
 from ollama_gateway.server.explain import explain_all, facts_of
 from ollama_gateway.server.reload_handlers import JSON_HEADERS, Reloader
 from ollama_gateway.server.routes import Routes
