@@ -30,8 +30,8 @@ MAX_LINE: Final = 64 * 1024
 """Bytes of a line of progress; an honest one has some hundred."""
 MAX_LAYERS: Final = 1000
 """The most layers whose bytes are counted; a real model has about five."""
-MAX_REFUSAL: Final = 64 * 1024
-"""Bytes that are read of an answer other than 2xx."""
+MAX_ANSWER: Final = 64 * 1024
+"""Bytes that are read of an answer that is not streamed."""
 LINES_IN_A_TURN: Final = 50
 _DIALECT: Final = ProgressDialect()
 _JSON_TYPE: Final = [(b"content-type", b"application/json")]
@@ -170,7 +170,8 @@ async def _follow(backend: Backend, model: str, idle: float, pull: Pull, news: _
         chunks = aiter(cast("httpx.AsyncByteStream", response.stream))
         if not response.is_success:
             with anyio.fail_after(idle):
-                raise PullFailed(await refusal_in(response.status_code, chunks))
+                body = await beginning_of(chunks)
+            raise PullFailed(refusal_in(response.status_code, body))
         frames = LineFrames(MAX_LINE)
         while True:
             with anyio.fail_after(idle):
@@ -198,12 +199,17 @@ def _note(frame: bytes, pull: Pull, news: _News) -> bool:
     return reading.is_last
 
 
-async def refusal_in(status: int, chunks: AsyncIterator[bytes]) -> str:
-    """Return the error of an answer other than 2xx, as one printable line."""
+async def beginning_of(chunks: AsyncIterator[bytes]) -> bytes:
+    """Return the first bytes of an answer, all of an honest one that is not streamed."""
     body = b""
     async for chunk in chunks:
         body += chunk
-        if len(body) > MAX_REFUSAL:
+        if len(body) > MAX_ANSWER:
             break
+    return body[:MAX_ANSWER]
+
+
+def refusal_in(status: int, body: bytes) -> str:
+    """Return the error of an answer other than 2xx, as one printable line."""
     error = _DIALECT.read_body(body).error
     return printable(error) if error else f"answered {status}"
