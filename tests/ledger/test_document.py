@@ -97,6 +97,7 @@ def test_the_columns_in_postgresql() -> None:
         ("completion_tokens", "bigint"),
         ("tokens_source", "text"),
         ("spender", "text"),
+        ("kind", "text"),
     ]
 
 

@@ -17,8 +17,7 @@ import pytest
 from ollama_gateway.ledger import journal_migration
 from ollama_gateway.ledger.document import document_of, to_text
 from ollama_gateway.ledger.journal import JOURNAL_FORMAT, JournalError
-from ollama_gateway.ledger.journal_migration import migrate, remove_copies
-from ollama_gateway.ledger.journal_schema import SCHEMA_VERSION
+from ollama_gateway.ledger.journal_migration import SCHEMA_VERSION, migrate, remove_copies
 from ollama_gateway.ledger.ownership import own_journal, recover
 from ollama_gateway.ledger.read.verifying import Chains
 from ollama_gateway.ledger.recording_changes import JournalChanges

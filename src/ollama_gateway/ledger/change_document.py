@@ -7,11 +7,13 @@ field `kind` tells it from the documents of requests, which have none.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from ollama_gateway.ledger.document import Document, killed
 from ollama_gateway.ledger.fields import MOMENT
-from ollama_gateway.ledger.operator_change import OperatorChange
+
+if TYPE_CHECKING:
+    from ollama_gateway.ledger.operator_change import OperatorChange
 
 CHANGE: Final = "change"
 """The kind of these documents."""
@@ -30,6 +32,11 @@ CHANGE_TYPES: Final[dict[str, tuple[type, ...]]] = {
     "outcome": (str,),
 }
 """The fields of the document in their order, and their types in JSON; null is allowed too."""
+
+CREATE_CHANGES: Final = "CREATE TABLE IF NOT EXISTS changes (seq INTEGER PRIMARY KEY)"
+"""The numbers of the records that are changes; they have no facts (`facts.py`)."""
+# One that an edited file has already must not stop the writer.
+ADD_CHANGE: Final = "INSERT OR REPLACE INTO changes VALUES (?)"
 
 
 def begun(change: OperatorChange, change_id: str) -> Document:

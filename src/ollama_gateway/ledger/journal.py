@@ -27,11 +27,10 @@ from typing import Final
 import attrs
 
 from ollama_gateway.ledger.chain import GENESIS, Checkpoint, Link, link
-from ollama_gateway.ledger.change_document import ended_by_kill, is_change
+from ollama_gateway.ledger.change_document import ADD_CHANGE, ended_by_kill, is_change
 from ollama_gateway.ledger.document import Document, to_text
 from ollama_gateway.ledger.facts import ADD_FACTS, FactsRow, facts_of, facts_of_own
-from ollama_gateway.ledger.journal_migration import migrate
-from ollama_gateway.ledger.journal_schema import ADD_CHANGE, SCHEMA, SCHEMA_VERSION
+from ollama_gateway.ledger.journal_migration import SCHEMA, SCHEMA_VERSION, migrate
 from ollama_gateway.ledger.retention import TURN, last_past
 from ollama_gateway.limits.contributions import read_charges
 from ollama_gateway.storage.sqlite import Connection, FileFormat, SQLiteFile, version_of

@@ -1,4 +1,7 @@
-"""Brings a journal of an older schema forward, a version at a time (`journal_schema.py`).
+"""The tables of a journal, and how one of an older schema is brought forward.
+
+Schema 1 has records and open requests; 2 also has the facts of each record (`facts.py`), and 3 the
+numbers of the records that are no requests but changes by operators (`change_document.py`).
 
 No row that was there is changed. A copy of the file is made first. The facts of schema 2 are added
 a batch at a time, each a transaction of its own; the version changes last. So it may be killed at
@@ -12,12 +15,23 @@ import time
 from pathlib import Path
 from typing import Final
 
+from ollama_gateway.ledger.change_document import CREATE_CHANGES
 from ollama_gateway.ledger.document import parsed
 from ollama_gateway.ledger.facts import ADD_FACTS, CREATE_FACTS, facts_of
-from ollama_gateway.ledger.journal_schema import CREATE_CHANGES, SCHEMA_VERSION
 from ollama_gateway.log import get_logger
 from ollama_gateway.storage.sqlite import Connection, SQLiteFile
 
+SCHEMA_VERSION: Final = 3
+SCHEMA: Final = (
+    "CREATE TABLE intents (request_id TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE rows (
+        seq INTEGER PRIMARY KEY, request_id TEXT NOT NULL UNIQUE,
+        document TEXT NOT NULL, hash BLOB NOT NULL)""",
+    "CREATE TABLE chain (identity TEXT NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL)",
+    CREATE_FACTS,
+    CREATE_CHANGES,
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
 BATCH: Final = 2000
 """Records of one transaction."""
 REPORT_SECONDS: Final = 5.0

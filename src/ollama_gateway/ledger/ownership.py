@@ -18,7 +18,7 @@ from typing import Final
 from ollama_gateway.ledger.chain import Checkpoint, verify
 from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.journal import Journal, JournalError, links_of, reading, translated
-from ollama_gateway.ledger.journal_schema import SCHEMA_VERSION
+from ollama_gateway.ledger.journal_migration import SCHEMA_VERSION
 from ollama_gateway.ledger.retention import last_past, log_dropped
 from ollama_gateway.storage.file_lock import locked, opened
 from ollama_gateway.storage.private_file import make_directory

@@ -7,9 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, takewhile
 from typing import Final
 
-from ollama_gateway.cli.audit.follow import FIRST, following, newest
-from ollama_gateway.cli.audit.options import FollowOption, LimitOption
-from ollama_gateway.cli.audit.sources import opened, readable_in_part, until_stopped
+from ollama_gateway.cli.audit.options import FIRST, FollowOption, LimitOption
+from ollama_gateway.cli.audit.sources import (
+    following,
+    newest,
+    opened,
+    readable_in_part,
+    until_stopped,
+)
 from ollama_gateway.cli.audit.time_range import SinceOption, UntilOption, read_time_range
 from ollama_gateway.cli.load_settings import load_for_stores
 from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption

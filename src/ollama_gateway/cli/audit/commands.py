@@ -21,8 +21,8 @@ import typer
 from ollama_gateway.cli.audit import render
 from ollama_gateway.cli.audit.changes import changes, render_change
 from ollama_gateway.cli.audit.export import export
-from ollama_gateway.cli.audit.follow import FIRST, following, newest
 from ollama_gateway.cli.audit.options import (
+    FIRST,
     BackendOption,
     EndpointOption,
     EndUserOption,
@@ -35,7 +35,14 @@ from ollama_gateway.cli.audit.options import (
     ReasonOption,
     read_outcome,
 )
-from ollama_gateway.cli.audit.sources import error_printer, opened, readable_in_part, until_stopped
+from ollama_gateway.cli.audit.sources import (
+    error_printer,
+    following,
+    newest,
+    opened,
+    readable_in_part,
+    until_stopped,
+)
 from ollama_gateway.cli.audit.time_range import SinceOption, UntilOption, read_time_range
 from ollama_gateway.cli.audit.unknown import exit_if_unknown
 from ollama_gateway.cli.audit.verify import verify

@@ -25,12 +25,12 @@ IS_CHANGE: Final = "EXISTS (SELECT 1 FROM changes WHERE changes.seq = rows.seq)"
 
 def has_facts(connection: Connection) -> bool:
     """Return whether the facts of records stand beside them."""
-    return version_of(connection) >= 2  # noqa: PLR2004 - see journal_schema.py
+    return version_of(connection) >= 2  # noqa: PLR2004 - see journal_migration.py
 
 
 def has_changes(connection: Connection) -> bool:
     """Return whether the records of changes are marked."""
-    return version_of(connection) >= 3  # noqa: PLR2004 - see journal_schema.py
+    return version_of(connection) >= 3  # noqa: PLR2004 - see journal_migration.py
 
 
 def stray_of(connection: Connection) -> int | None:
