@@ -110,7 +110,7 @@ def pause(
     known = backend_names(settings)
     if name not in known:
         _exit_unknown(name, known)
-    with _file(settings) as file:
+    with _file(settings) as file, _recorded(settings, file, name, is_paused=True):
         paused = file.add(name)
     if paused.issuperset(known):
         say("warning: all backends are paused now: the gateway refuses requests (503)", err=True)
@@ -129,7 +129,8 @@ def resume(
     with _file(settings) as file:
         if name not in {*known, *file.read()}:
             _exit_unknown(name, known)
-        file.remove(name)
+        with _recorded(settings, file, name, is_paused=False):
+            file.remove(name)
     _report(settings, name, is_paused=False, as_json=as_json)
 
 
@@ -140,6 +141,20 @@ def _file(settings: Settings) -> Iterator[PauseFile]:
         yield PauseFile(settings.storage.data_dir)
     except PausesBroken as error:
         exit_with(1, _fault(settings, error))
+
+
+@contextmanager
+def _recorded(settings: Settings, file: PauseFile, name: str, *, is_paused: bool) -> Iterator[None]:
+    """Record that a backend is paused or resumed in the block."""
+    from ollama_gateway.cli.recording import local_changes  # noqa: PLC0415 - see there
+    from ollama_gateway.control.actor import LOCAL  # noqa: PLC0415
+    from ollama_gateway.ledger.operator_change import OperatorChange  # noqa: PLC0415
+
+    before, action = {"paused": name in file.read()}, "pause" if is_paused else "resume"
+    after = {"paused": is_paused}
+    change = OperatorChange(LOCAL.name, f"backends.{action}", name, before, after)
+    with local_changes(settings, "gatewayctl backends") as recorder, recorder.making(change):
+        yield
 
 
 def _paused(settings: Settings) -> frozenset[str] | None:
