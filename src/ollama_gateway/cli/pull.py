@@ -14,10 +14,9 @@ import trio
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.build_backends import build_backends
 from ollama_gateway.certificates import TLSFilesBroken
+from ollama_gateway.cli.lines import exit_with, print_json, say
 from ollama_gateway.cli.load_settings import load_or_exit
-from ollama_gateway.cli.output import exit_with, print_json, say
 from ollama_gateway.control.pulling import Pull, pull_all
-from ollama_gateway.control.suggesting import unknown_backend
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.settings import Settings
 from ollama_gateway.wire.names import ModelName
@@ -56,6 +55,8 @@ def _chosen(settings: Settings, model: str, on: str | None, *, on_all: bool) -> 
     found = list(backends.all) if on_all else [backends.named(name) for name in wanted]
     chosen = [backend for backend in found if backend is not None]
     if len(chosen) < len(found):
+        from ollama_gateway.control.suggesting import unknown_backend  # noqa: PLC0415 - seldom
+
         known = [backend.name for backend in backends.all]
         unknown = next(name for name in wanted if name not in known)
         exit_with(1, f"gatewayctl pull: {unknown_backend(unknown, known)}")

@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.cli.audit.sources import reading
+from ollama_gateway.cli.audit.sources import place_of
 from ollama_gateway.cli.known_names import backend_names, key_names_and_ids, model_names
 from ollama_gateway.cli.output import exit_with
 from ollama_gateway.ledger.read.audit_log import AuditLog
@@ -52,7 +52,7 @@ def exit_if_unknown(settings: Settings, wanted: Filter, command: str) -> None:
     if not doubtful:
         return
     faults: list[str] = []
-    with reading(settings, faults.append) as audit_log:
+    with place_of(settings).reading(faults.append) as audit_log:
         for name, one in list(doubtful.items()):
             known[name] |= (found := _names_in(audit_log, name))
             if any(
