@@ -20,7 +20,11 @@ class AlreadyThere(ControlError):
 
 
 class Conflict(ControlError):
-    """The thing is not in the state that the change needs, or has changed meanwhile."""
+    """The thing is not in the state that the change needs."""
+
+
+class ChangedMeanwhile(ControlError):
+    """The thing is no longer as it was when the change was decided."""
 
 
 @attrs.frozen

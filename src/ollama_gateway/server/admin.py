@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 from urllib.parse import parse_qs, unquote
 
@@ -27,6 +27,7 @@ from ollama_gateway.ledger.audit import AuditServices
 from ollama_gateway.limits.leases import Limiter
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin_access import AdminAccess
+from ollama_gateway.server.admin_api.operation import Operation
 from ollama_gateway.server.explain import explain_all
 from ollama_gateway.server.reload_handlers import JSON_HEADERS, Reloader
 from ollama_gateway.server.routes import Routes
@@ -55,6 +56,8 @@ class Admin:
     find_key: Callable[[str], Awaitable[APIKey]]
     """Finds a key by its id or name; raises KeyRefused if there is no such key."""
     connections_open: Callable[[], int]
+    operations: Sequence[Operation] = ()
+    """Of the admin API."""
     reloader: Reloader | None = None
     """None if the settings come from a parent."""
 
@@ -68,7 +71,7 @@ class Admin:
             "/models.json": self.models,
         }
         under = {"/limits": self.usage, "/explain": self.explain}
-        return self.access.routes(handlers, under, self.reloader)
+        return self.access.routes(handlers, under, self.reloader, self.operations)
 
     async def health(self, ask: Ask) -> None:
         """Answer `/healthz`: the process is alive."""
