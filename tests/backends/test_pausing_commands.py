@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ollama_gateway.backends.pausing import PauseFile
-from ollama_gateway.cli import pausing
+from ollama_gateway.cli import paused_backend, pausing
 from tests.keys.admin_listener import AdminListener, admin_listener, http
 from tests.smoke.fleet import free_port
 
@@ -199,7 +199,7 @@ def test_a_gateway_that_does_not_follow(
     file: PauseFile, listener: AdminListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the gateway does not follow, the command prints an error only and exits with 1."""
-    monkeypatch.setattr(pausing, "IN_FORCE_SECONDS", 0.0)
+    monkeypatch.setattr(paused_backend, "IN_FORCE_SECONDS", 0.0)
     listener.says("/status.json", {"backends": [A, B]})
     done = run("pause", "b")
 
@@ -274,3 +274,31 @@ def test_settings_that_cannot_be_used(
     monkeypatch.setenv("GATEWAY_RACE_IDLE_TIMEOUT", "soon")
 
     assert run(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(("in_flight", "code"), [(0, 0), (1, 1)])
+def test_a_drain_waits_for_what_runs(
+    file: PauseFile, listener: AdminListener, in_flight: int, code: int
+) -> None:
+    """`drain` pauses, and ends with 0 once nothing runs, with 1 if its seconds are over."""
+    listener.says("/status.json", {"backends": [{**A, "in_flight": in_flight}, B]})
+    done = run("drain", "a", "--seconds", "1", "--json")
+
+    assert done.exit_code == code
+    assert json.loads(done.stdout) == {
+        "name": "a",
+        "paused": True,
+        "in_flight": in_flight,
+        "drained": not in_flight,
+    }
+    assert done.stderr == "gatewayctl backends: 1 request left at a\n" * in_flight
+    assert file.read() == {"a"}
+
+
+def test_a_drain_without_a_gateway(file: PauseFile) -> None:
+    """Without a gateway nothing runs, so the backend is drained as soon as it is paused."""
+    done = run("drain", "a")
+
+    assert (done.exit_code, file.read()) == (0, {"a"})
+    assert done.stdout == "a is drained: no gateway runs that could send requests\n"
+    assert run("drain", "c").stderr.endswith('no backend is named "c"; there are: a, b\n')

@@ -35,7 +35,7 @@ COMMANDS: Final = {
         "Ask every backend over the connection that requests use; exit 1 if one does not answer.",
     ),
     "models": (
-        "probe_command:models",
+        "models_command:app",
         "List the models of each backend and of all together, from the copy in Redis if any.",
     ),
     "pull": (
@@ -67,7 +67,7 @@ COMMANDS: Final = {
         "audit.commands:app",
         "Look at the audit log: every request and how it ended.",
     ),
-    "backends": ("pausing:app", "List, pause and resume backends."),
+    "backends": ("pausing:app", "List, pause, drain and resume backends."),
     "keys": ("keys.commands:app", "Create, list, change and revoke API keys."),
     "db": ("db:app", "Prepare the PostgreSQL database and import into it."),
     "config": ("config:app", "Check and show the settings, and start nothing."),

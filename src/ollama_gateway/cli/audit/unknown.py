@@ -13,6 +13,8 @@ from ollama_gateway.settings import Settings
 
 def exit_if_unknown(settings: Settings, wanted: Filter, command: str) -> None:
     """End the command with code 1 if a name in a filter that matched nothing is known nowhere."""
+    if not (wanted.key or wanted.model or wanted.backend or wanted.reason):
+        return
     from ollama_gateway.control.unknown_filters import unknown_in  # noqa: PLC0415 - seldom needed
 
     names = {

@@ -13,7 +13,7 @@ from ollama_gateway.backends.discovery import BackendDiscovery
 from ollama_gateway.control.actor import Actor
 from ollama_gateway.control.backends import backend_named
 from ollama_gateway.control.errors import Problem, WrongInput
-from ollama_gateway.control.loading import HostedModel
+from ollama_gateway.control.hosted_model import HostedModel
 from ollama_gateway.control.models import ModelView
 from ollama_gateway.control.paging import DocumentPage, cursor_of, place_in
 from ollama_gateway.control.pulling import Pull, pull_all
@@ -167,14 +167,14 @@ class ModelOperations:
 
     async def _load(self, call: AdminCall) -> AdminReply:
         hosted = self._hosted(call)
-        change = _change(call.actor, "load", hosted)
+        change = hosted.change(call.actor, "load")
         async with recorded(self.recorder, change, self.runner):
             await hosted.load(self.policies(), self.load_seconds())
         return _placed(hosted, is_loaded=True)
 
     async def _unload(self, call: AdminCall) -> AdminReply:
         hosted = self._hosted(call)
-        change = _change(call.actor, "unload", hosted)
+        change = hosted.change(call.actor, "unload")
         async with recorded(self.recorder, change, self.runner):
             await hosted.unload()
         return _placed(hosted, is_loaded=False)
@@ -210,11 +210,6 @@ class ModelOperations:
         done = [one for one, pull in zip(backends, pulls, strict=True) if pull.ok]
         await self.discovery.poll_new(done)
         await send({"results": [pull.result() for pull in pulls]})
-
-
-def _change(actor: Actor, verb: str, hosted: HostedModel) -> OperatorChange:
-    after = {"backend": hosted.backend.name, "loaded": verb == "load"}
-    return OperatorChange(actor.name, f"models.{verb}", hosted.name, None, after)
 
 
 def _placed(hosted: HostedModel, *, is_loaded: bool) -> AdminReply:

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from ollama_gateway.control.errors import NoSuchThing, WrongInput
-from ollama_gateway.control.loading import UNLOAD_SECONDS, HostedModel
+from ollama_gateway.control.hosted_model import UNLOAD_SECONDS, HostedModel
 from ollama_gateway.errors import GatewayError, Unavailable, UpstreamFailed, UpstreamTimeout
 from ollama_gateway.models.policies import LoadPolicies, ModelRules
 from ollama_gateway.models.rules import ContextRule, StayRule

@@ -11,17 +11,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 import anyio
 import attrs
 import httpx
 
 from ollama_gateway.backends.backend import Backend
+from ollama_gateway.control.actor import Actor
 from ollama_gateway.control.errors import Problem, WrongInput
 from ollama_gateway.control.pulling import beginning_of, refusal_in
 from ollama_gateway.control.suggesting import unknown_model
 from ollama_gateway.errors import BadRequest, Unavailable, UpstreamFailed, UpstreamTimeout
+from ollama_gateway.ledger.operator_change import OperatorChange
 from ollama_gateway.models.policies import LoadPolicies
 from ollama_gateway.printable import printable
 from ollama_gateway.reasons import Reason
@@ -73,6 +75,11 @@ class HostedModel:
     def name(self) -> str:
         """The model's name as the backend spells it."""
         return self.backend.spelling(self.model) or self.model.short
+
+    def change(self, actor: Actor, verb: Literal["load", "unload"]) -> OperatorChange:
+        """Return the change for the audit log."""
+        after = {"backend": self.backend.name, "loaded": verb == "load"}
+        return OperatorChange(actor.name, f"models.{verb}", self.name, None, after)
 
     async def load(self, policies: LoadPolicies, seconds: float) -> None:
         """Load it, if it is not loaded; raises UpstreamFailed or UpstreamTimeout.
