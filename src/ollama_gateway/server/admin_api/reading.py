@@ -9,10 +9,10 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
 from ollama_gateway.control.errors import Problem, WrongInput
+from ollama_gateway.control.shapes import Flag, Integer, Shape, Text
 from ollama_gateway.errors import BadRequest, BodyTooLarge
 from ollama_gateway.flow.ask import Downstream
 from ollama_gateway.server.admin_api.operation import Operation
-from ollama_gateway.server.admin_api.shapes import Flag, Integer, Shape, Text
 from ollama_gateway.settings.units import shown
 from ollama_gateway.storage.batcher import in_thread
 from ollama_gateway.wire.body import parse
