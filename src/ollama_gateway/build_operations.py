@@ -11,9 +11,10 @@ import attrs
 from ollama_gateway.backends.catalog import names
 from ollama_gateway.backends.pausing import PauseFile, Pauses
 from ollama_gateway.configuration import Configuration, Parts
+from ollama_gateway.control.backends import BackendDocument, backend_documents
 from ollama_gateway.control.models import ModelView
 from ollama_gateway.control.pausing import PauseControl
-from ollama_gateway.control.status import GatewayStatus
+from ollama_gateway.control.status import GatewayStatus, StatusDocument
 from ollama_gateway.control.unknown_filters import KnownNames
 from ollama_gateway.keys.location import KeyStoreLocation
 from ollama_gateway.ledger.read.audit_log import AuditPlace
@@ -26,6 +27,7 @@ from ollama_gateway.server.admin_api.operation import Operation
 from ollama_gateway.server.admin_api.status import StatusOperations
 from ollama_gateway.server.reload_handlers import Reloader
 from ollama_gateway.storage.batcher import Runner
+from ollama_gateway.turns import in_turns
 
 
 @attrs.frozen
@@ -44,18 +46,28 @@ class OperationParts:
 
     def all(self) -> Sequence[Operation]:
         """Return the operations."""
+        parts = self.parts
         return [
-            *StatusOperations(self.state).all(),
-            *KeyOperations(self.keys, self.runner).all(),
+            *StatusOperations(self._status).all(),
+            *KeyOperations(self.keys, parts.keys, parts.audit.changes, self.runner).all(),
             *self._backends().all(),
             *self._models().all(),
             *self._audit().all(),
-            *ConfigOperations(self.reloader, self.parts.audit.changes, self.runner).all(),
+            *ConfigOperations(self.reloader, parts.audit.changes, self.runner).all(),
         ]
 
     def _backends(self) -> BackendOperations:
         pausing = PauseControl(PauseFile(self.records.directory), self.parts.audit.changes)
-        return BackendOperations(self.parts.backends, pausing, self.pauses.changed, self.runner)
+        return BackendOperations(self._documents, pausing, self._follow, self.runner)
+
+    async def _status(self) -> StatusDocument:
+        return await in_turns(self.state.document())
+
+    async def _documents(self) -> Sequence[BackendDocument]:
+        return await in_turns(backend_documents(self.parts.backends))
+
+    async def _follow(self, names: frozenset[str]) -> None:
+        self.pauses.changed(names)
 
     def _models(self) -> ModelOperations:
         return ModelOperations(

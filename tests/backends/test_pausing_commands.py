@@ -299,6 +299,7 @@ def test_a_drain_without_a_gateway(file: PauseFile) -> None:
     """Without a gateway nothing runs, so the backend is drained as soon as it is paused."""
     done = run("drain", "a")
 
-    assert (done.exit_code, file.read()) == (0, {"a"})
+    assert done.exit_code == 0
+    assert file.read() == {"a"}
     assert done.stdout == "a is drained: no gateway runs that could send requests\n"
     assert run("drain", "c").stderr.endswith('no backend is named "c"; there are: a, b\n')

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ollama_gateway import clock
 from ollama_gateway.control.suggesting import unknown_backend
+from ollama_gateway.wire.large import Steps
 
 if TYPE_CHECKING:  # commands that only say a name is unknown need no client
     from ollama_gateway.backends.backend import Backend
@@ -39,6 +41,15 @@ def backend_document(backend: Backend, now: float) -> BackendDocument:
         "models": len(listing.models) if listing else 0,
         "loaded": len(listing.running) if listing else 0,
     }
+
+
+def backend_documents(backends: Backends) -> Steps[list[BackendDocument]]:
+    """Return the state of all, the preferred one first, in steps."""
+    documents: list[BackendDocument] = []
+    for backend in backends.all:
+        yield
+        documents.append(backend_document(backend, clock.now()))
+    return documents
 
 
 def facts_of(backend: Backend, now: float) -> BackendDocument:

@@ -10,7 +10,7 @@ import anyio
 import attrs
 
 from ollama_gateway.backends.backends import Backends
-from ollama_gateway.control.backends import BackendDocument, backend_document
+from ollama_gateway.control.backends import backend_documents
 from ollama_gateway.control.degraded import degraded_backends
 from ollama_gateway.ledger.audit import AuditServices
 from ollama_gateway.limits.leases import Limiter
@@ -82,10 +82,7 @@ class GatewayStatus:
 
     def document(self) -> Steps[StatusDocument]:
         """Return everything, in steps."""
-        backends: list[BackendDocument] = []
-        for backend in self.backends.all:
-            yield
-            backends.append(backend_document(backend, anyio.current_time()))
+        backends = yield from backend_documents(self.backends)
         return {
             **self.readiness(),
             "settings": self.settings_file and printable(str(self.settings_file)),

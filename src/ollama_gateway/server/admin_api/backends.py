@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-import anyio
 import attrs
 
-from ollama_gateway.backends.backend import Backend
-from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.pausing import PausesBroken
 from ollama_gateway.control.actor import Actor
-from ollama_gateway.control.backends import backend_document, backend_named
+from ollama_gateway.control.backends import BackendDocument
 from ollama_gateway.control.paging import page_after
 from ollama_gateway.control.pausing import PauseControl
-from ollama_gateway.errors import Unavailable
-from ollama_gateway.server.admin_api.operation import PAGING, AdminCall, AdminReply, Operation
-from ollama_gateway.server.admin_api.shapes import (
+from ollama_gateway.control.shapes import (
     Fields,
     Flag,
     Integer,
@@ -27,6 +22,9 @@ from ollama_gateway.server.admin_api.shapes import (
     Text,
     page_of,
 )
+from ollama_gateway.control.suggesting import unknown_backend
+from ollama_gateway.errors import Unavailable
+from ollama_gateway.server.admin_api.operation import PAGING, AdminCall, AdminReply, Operation
 from ollama_gateway.storage.batcher import Runner
 
 BREAKER: Final = Text("Whether attempts are made.", ("closed", "half-open", "open"))
@@ -68,10 +66,11 @@ Change = Callable[[str, Sequence[str], Actor, str | None], frozenset[str]]
 class BackendOperations:
     """Operations on the backends of a gateway."""
 
-    backends: Backends
+    find: Callable[[], Awaitable[Sequence[BackendDocument]]]
+    """Returns the documents of all."""
     pausing: PauseControl
-    put_in_force: Callable[[frozenset[str]], None]
-    """Pauses exactly these backends in this process."""
+    put_in_force: Callable[[frozenset[str]], Awaitable[None]]
+    """Pauses exactly these backends, now that the file says so."""
     runner: Runner
 
     def all(self) -> Sequence[Operation]:
@@ -119,18 +118,12 @@ class BackendOperations:
         ]
 
     async def _list(self, call: AdminCall) -> AdminReply:
-        numbered = list(enumerate(self.backends.all))
-        page = page_after(
-            numbered,
-            lambda one: (one[1].priority, one[1].name),
-            call.query.get("cursor"),
-            call.limit,
-            lambda one: self._document(one[1]),
-        )
+        found, cursor = await self.find(), call.query.get("cursor")
+        page = page_after(found, _place, cursor, call.limit, lambda document: document)
         return AdminReply(page.document())
 
     async def _get(self, call: AdminCall) -> AdminReply:
-        return AdminReply(self._document(backend_named(self.backends, call.path["name"])))
+        return AdminReply(_named(await self.find(), call.path["name"]))
 
     async def _pause(self, call: AdminCall) -> AdminReply:
         return await self._changed(call, self.pausing.pause)
@@ -139,16 +132,26 @@ class BackendOperations:
         return await self._changed(call, self.pausing.resume)
 
     async def _changed(self, call: AdminCall, change: Change) -> AdminReply:
-        """Change the file and follow it; the other gateways of its directory do in a second."""
-        backend = backend_named(self.backends, call.path["name"])
-        known = [one.name for one in self.backends.all]
+        """Change the file and follow it; other gateways of its directory do within a second."""
+        found, name = await self.find(), call.path["name"]
+        _named(found, name)
+        known = [one["name"] for one in found]
         reason = (call.document or {}).get("reason")
         try:
-            names = await self.runner(lambda: change(backend.name, known, call.actor, reason))
+            names = await self.runner(lambda: change(name, known, call.actor, reason))
         except PausesBroken as error:
             raise Unavailable(f"nothing was changed: {error}") from None
-        self.put_in_force(names)
-        return AdminReply(self._document(backend))
+        await self.put_in_force(names)
+        return AdminReply(_named(await self.find(), name))
 
-    def _document(self, backend: Backend) -> dict[str, object]:
-        return backend_document(backend, anyio.current_time())
+
+def _place(document: BackendDocument) -> tuple[int, str]:
+    return document["priority"], document["name"]
+
+
+def _named(documents: Sequence[BackendDocument], name: str) -> BackendDocument:
+    """Return the document of a backend; raises NoSuchThing."""
+    found = next((one for one in documents if one["name"] == name), None)
+    if found is None:
+        raise unknown_backend(name, [one["name"] for one in documents])
+    return found

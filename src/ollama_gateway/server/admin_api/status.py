@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import attrs
 
-from ollama_gateway.control.status import GatewayStatus
-from ollama_gateway.server.admin_api.backends import BACKEND
-from ollama_gateway.server.admin_api.operation import AdminCall, AdminReply, Operation
-from ollama_gateway.server.admin_api.shapes import (
+from ollama_gateway.control.shapes import (
     Anything,
     Fields,
     Flag,
@@ -20,7 +17,9 @@ from ollama_gateway.server.admin_api.shapes import (
     OrNull,
     Text,
 )
-from ollama_gateway.turns import in_turns
+from ollama_gateway.control.status import StatusDocument
+from ollama_gateway.server.admin_api.backends import BACKEND
+from ollama_gateway.server.admin_api.operation import AdminCall, AdminReply, Operation
 
 COUNT: Final = Integer()
 TEXT: Final = OrNull(Text())
@@ -65,9 +64,9 @@ STATUS: Final = Fields(
 
 @attrs.frozen
 class StatusOperations:
-    """The operation on the state of one process's gateway."""
+    """The operation on the state of a gateway."""
 
-    state: GatewayStatus
+    find: Callable[[], Awaitable[StatusDocument]]
 
     def all(self) -> Sequence[Operation]:
         """Return the operation."""
@@ -75,4 +74,4 @@ class StatusOperations:
         return [Operation("GET", "/status", "viewer", about, self._get, STATUS)]
 
     async def _get(self, _call: AdminCall) -> AdminReply:
-        return AdminReply(await in_turns(self.state.document()))
+        return AdminReply(await self.find())
