@@ -41,7 +41,14 @@ async def test_a_pull_is_told_line_by_line(autojump_clock: Clock) -> None:
         scenario.simulators["b"].script(Script(status=500, error="disk full"), path="/api/pull")
         reply = await asked(scenario, "POST", "/models/pull", {"model": "new:1"})
         models = [one["name"] for one in (await got(scenario, "/models"))["items"]]
+        failing = {"model": "unknown:1", "backends": ["a"]}
+        await asked(scenario, "POST", "/models/pull", failing)
+        changes = (await got(scenario, "/audit?kind=change"))["items"]
 
+    assert [(one["target"], one["after"], one["outcome"]) for one in changes] == [
+        ("new:1", {"backends": ["a", "b"], "pulled": ["a"]}, "made"),
+        ("unknown:1", {"backends": ["a"], "pulled": []}, "failed"),
+    ]
     *lines, last = reply.lines
     assert reply.headers["content-type"] == "application/x-ndjson"
     assert {line["backend"] for line in lines if line["done"]} == {"a", "b"}

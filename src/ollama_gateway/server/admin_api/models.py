@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -91,6 +92,10 @@ PROGRESS: Final = Fields(
     },
     needed=(),
 )
+
+
+class _NothingPulled(Exception):
+    """No backend has pulled the model: the change is recorded as failed."""
 
 
 @attrs.frozen
@@ -204,9 +209,13 @@ class ModelOperations:
         async def report(pull: Pull) -> None:
             await send(pull.progress())
 
-        async with recorded(self.recorder, change, self.runner):
-            pulls = await pull_all(backends, model, self.idle_seconds(), report)
-            after["pulled"] = [pull.backend for pull in pulls if pull.ok]
+        pulls: list[Pull] = []
+        with suppress(_NothingPulled):
+            async with recorded(self.recorder, change, self.runner):
+                pulls = await pull_all(backends, model, self.idle_seconds(), report)
+                after["pulled"] = [pull.backend for pull in pulls if pull.ok]
+                if not after["pulled"]:
+                    raise _NothingPulled
         done = [one for one, pull in zip(backends, pulls, strict=True) if pull.ok]
         await self.discovery.poll_new(done)
         await send({"results": [pull.result() for pull in pulls]})
