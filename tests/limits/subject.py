@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import attrs
 import redis
 
+from ollama_gateway.limits.account import Account
 from ollama_gateway.limits.calendar import Moment, moment
-from ollama_gateway.limits.memory import Account
 from ollama_gateway.limits.quota import (
     Grant,
     KeyUsage,

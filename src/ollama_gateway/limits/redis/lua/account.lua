@@ -8,7 +8,7 @@
 --   4 past    zset  request id -> when an expired reservation or a tombstone is forgotten
 --   5 budget  hash  "<period>:reserved" and "<period>:spent", period = "day:20781" or "month:24322"
 --
--- Times are milliseconds of this server's clock. Each script runs whole or not at all; memory.py is
+-- Times are milliseconds of this server's clock. Each script runs whole or not at all; account.py is
 -- the same in Python. A call of Redis costs about 1 us here, so none is made twice.
 local RATE, LEASES, HELD, PAST, BUDGET = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local call = redis.call
