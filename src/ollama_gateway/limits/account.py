@@ -11,12 +11,13 @@ end, so expired ones stand in front and no search is needed.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Final, TypeVar
 
 import attrs
 
 from ollama_gateway.limits.calendar import Moment
+from ollama_gateway.limits.forgiven import Period as BudgetPeriod
 from ollama_gateway.limits.quota import (
     LEASE_SECONDS,
     REMEMBERED_SECONDS,
@@ -115,6 +116,20 @@ class Account:
         """Return the use of each limit."""
         self._expire(now)
         return self._usage(now)
+
+    def forgive(self, names: Container[LimitName], now: Moment) -> dict[BudgetPeriod, int]:
+        """Set usage back to zero; return the tokens taken off the day and the month.
+
+        Open reservations stay: they are charged when they are settled.
+        """
+        self._expire(now)
+        if "rate" in names:
+            self.admissions.clear()
+        periods: list[BudgetPeriod] = [("day", now.day), ("month", now.month)]
+        found = {one: self.spent[one] for one in periods if one[0] in names and self.spent[one] > 0}
+        for period in found:
+            self.spent[period] = 0
+        return found
 
     def _usage(self, now: Moment) -> KeyUsage:
         return KeyUsage(

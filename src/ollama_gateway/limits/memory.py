@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.limits.account import Account
 from ollama_gateway.limits.calendar import Moment, month_of
+from ollama_gateway.limits.forgiven import Forgiven, ForgivenUsage
 from ollama_gateway.limits.quota import (
     Grant,
     KeyUsage,
+    LimitName,
     LimitRefusal,
     Renewal,
     Reservation,
@@ -25,11 +27,15 @@ class MemoryQuota:
     Args:
         now: returns the present moment.
         spent: tokens spent before a restart, by key and day.
+        forgiven: tokens of these that resets took off, by key and period.
 
     """
 
     def __init__(
-        self, now: Callable[[], Moment], spent: Mapping[str, Mapping[int, int]] | None = None
+        self,
+        now: Callable[[], Moment],
+        spent: Mapping[str, Mapping[int, int]] | None = None,
+        forgiven: Forgiven | None = None,
     ) -> None:
         self._now = now
         self._accounts: dict[str, Account] = {}
@@ -38,6 +44,9 @@ class MemoryQuota:
             for day, tokens in days.items():
                 account.spent["day", day] += tokens
                 account.spent["month", month_of(day)] += tokens
+        for key_id, periods in (forgiven or {}).items():
+            for period, tokens in periods.items():
+                self.account(key_id).spent[period] -= tokens
 
     def account(self, key_id: str) -> Account:
         """Return the account of a key; make it at its first use."""
@@ -66,6 +75,14 @@ class MemoryQuota:
     async def usage(self, key_id: str) -> KeyUsage:
         """Return the use of a key."""
         return self._accounts.get(key_id, Account()).usage(self._now())
+
+    async def forgive(
+        self, key_id: str, names: Container[LimitName], journal: ForgivenUsage
+    ) -> None:
+        """Set the usage of a key back to zero."""
+        known = journal.forgiven_of(key_id)
+        taken = self.account(key_id).forgive(names, self._now())
+        journal.forgive(key_id, {one: known.get(one, 0) + n for one, n in taken.items()})
 
     @property
     def name(self) -> str:
