@@ -54,6 +54,10 @@ COMMANDS: Final = {
         "reload:reload",
         "Put changed settings in force without a restart; exit 1 if they cannot be.",
     ),
+    "logs": (
+        "audit.logs:logs",
+        "Show the last requests, one per line, and with --follow those that end from now on.",
+    ),
     "usage": ("usage:usage", "Sum up requests and tokens from the audit log."),
     "backup": (
         "backup_command:backup",
