@@ -7,8 +7,8 @@ never cancelled, are opened here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,12 +29,14 @@ from ollama_gateway.configuration import (
     put_in_force,
     use_affinity,
 )
+from ollama_gateway.control.limits import LimitsControl
 from ollama_gateway.control.status import GatewayStatus
 from ollama_gateway.flow.answers import AnswerBudget
 from ollama_gateway.flow.hedging import Hedging
 from ollama_gateway.http.listener import Listener
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.identifying import find_key, open_keys
+from ollama_gateway.keys.key import APIKey
 from ollama_gateway.keys.location import KeyStoreLocation, location_of
 from ollama_gateway.ledger.audit import AuditServices, open_audit
 from ollama_gateway.ledger.log import RecordMetrics, log_record
@@ -45,6 +47,7 @@ from ollama_gateway.limits.opening import RedisLocation, open_limits
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
 from ollama_gateway.server.admin_api.keys import KeyOperations
+from ollama_gateway.server.admin_api.limits import LimitsOperations
 from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.reload_handlers import Reloader
@@ -188,7 +191,10 @@ def _gateway(
         heads=parts.heads,
         find_key=partial(find_key, place, runner=runner),
         connections_open=state.connections_open,
-        operations=KeyOperations(place, runner).all(),
+        operations=[
+            *KeyOperations(place, runner).all(),
+            *LimitsOperations(_limits_control(parts, place, runner)).all(),
+        ],
     )
     pauses = Pauses(PauseFile(settings.storage.data_dir).read, backends)
     admin_app, operators = admin_listener(admin.routes(), parts.metrics)
@@ -204,6 +210,14 @@ def _gateway(
         copier=copier,
         pauses=pauses,
     )
+
+
+def _limits_control(parts: Parts, place: KeyStoreLocation, runner: Runner) -> LimitsControl:
+    def keys() -> Sequence[APIKey]:
+        with closing(place.open()) as store:
+            return store.list()
+
+    return LimitsControl(parts.limits, keys, parts.audit.changes, runner)
 
 
 def _sinks(

@@ -73,6 +73,10 @@ COMMANDS: Final = {
     ),
     "backends": ("pausing:app", "List, pause and resume backends."),
     "keys": ("keys.commands:app", "Create, list, change and revoke API keys."),
+    "limits": (
+        "limit_commands:app",
+        "Show how much of their limits keys use; reset it.",
+    ),
     "db": ("db:app", "Prepare the PostgreSQL database and import into it."),
     "config": ("config:app", "Check and show the settings, and start nothing."),
 }

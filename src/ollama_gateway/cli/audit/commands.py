@@ -19,8 +19,8 @@ from typing import Annotated
 import typer
 
 from ollama_gateway.cli.audit import render
-from ollama_gateway.cli.audit.changes import changes, render_change
 from ollama_gateway.cli.audit.export import export
+from ollama_gateway.cli.audit.operator_changes import changes, render_change
 from ollama_gateway.cli.audit.options import (
     FIRST,
     BackendOption,

@@ -242,8 +242,8 @@ def import_keys(
 @contextmanager
 def _recorded(settings: Settings) -> Iterator[RecordedKeys]:
     """Open the store of the settings; each change is recorded before it is made."""
-    from ollama_gateway.cli.keys.recorded import RecordedKeys  # noqa: PLC0415 - see recording.py
-    from ollama_gateway.cli.recording import local_changes  # noqa: PLC0415 - see there
+    from ollama_gateway.cli.keys.recorded import RecordedKeys  # noqa: PLC0415 - see local_changes.py
+    from ollama_gateway.cli.local_changes import local_changes  # noqa: PLC0415 - see there
 
     with (
         open_key_store(settings) as store,
