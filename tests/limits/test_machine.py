@@ -1,4 +1,4 @@
-"""Any order of reserve, in one step or two, settle, renew, expiry and repetition, over every
+"""Any order of reserve, in one step or two, settle, renew, expiry, reset and repetition, over every
 store, against a model.
 
 The model keeps a list of admitted requests and their ends, and adds it up anew at each check; the
@@ -22,10 +22,12 @@ from hypothesis.stateful import (
 )
 
 from ollama_gateway.limits.calendar import moment
+from ollama_gateway.limits.forgiven import Period
 from ollama_gateway.limits.quota import (
     REMEMBERED_SECONDS,
     WINDOW_SECONDS,
     Grant,
+    LimitName,
     LimitRefusal,
     Quota,
     Renewal,
@@ -58,6 +60,8 @@ class Model:
     entries: dict[str, Entry] = attrs.field(factory=dict)
     tombstones: dict[str, float] = attrs.field(factory=dict)
     admissions: list[float] = attrs.field(factory=list)
+    forgiven: dict[Period, int] = attrs.field(factory=dict)
+    """By a reset, of requests that had ended then."""
 
     def pass_time(self, now: float) -> None:
         """Expire leases that were not renewed; forget what has aged out."""
@@ -74,16 +78,30 @@ class Model:
 
     def value(self, day: int | None = None, month: int | None = None) -> int:
         """Tokens reserved and spent in a period; a request without tokens is charged none."""
+        period: Period = ("day", day) if day is not None else ("month", month or 0)
         return sum(
             entry.reservation.tokens if entry.state == "open" else entry.used
             for entry in self.entries.values()
-            if entry.reservation.tokens
-            if day in {None, entry.reservation.day} and month in {None, entry.reservation.month}
+            if entry.reservation.tokens and _is_in(entry, period)
+        ) - self.forgiven.get(period, 0)
+
+    def forgive(self, period: Period) -> None:
+        """Take off what all requests used that have ended."""
+        self.forgiven[period] = sum(
+            entry.used
+            for entry in self.entries.values()
+            if entry.state in {"settled", "forgotten"}
+            and entry.reservation.tokens
+            and _is_in(entry, period)
         )
 
     def open(self) -> list[Entry]:
         """The open requests."""
         return [entry for entry in self.entries.values() if entry.state == "open"]
+
+
+def _is_in(entry: Entry, period: Period) -> bool:
+    return bool(getattr(entry.reservation, period[0]) == period[1])
 
 
 class Machine(RuleBasedStateMachine):
@@ -222,6 +240,20 @@ class Machine(RuleBasedStateMachine):
             return
         self.subject.renew(Renewal(attrs.evolve(entry.reservation, tokens=0), 0))
         entry.state, entry.used, entry.at = "open", 0, self.time
+
+    @rule(names=st.sets(st.sampled_from(("rate", "day", "month"))))
+    def forgive(self, names: set[LimitName]) -> None:
+        """A reset takes off what ended requests used, and the store says how much that is."""
+        self.model.pass_time(self.time)
+        day, month = self.period()
+        totals = self.subject.forgive(KEY, *names)
+        if "rate" in names:
+            self.model.admissions.clear()
+        periods: list[Period] = [("day", day), ("month", month)]
+        for period in periods:
+            if period[0] in names:
+                self.model.forgive(period)
+            assert totals[period] == self.model.forgiven.get(period, 0)
 
     @rule(span=st.sampled_from(SPANS))
     def sleep(self, span: float) -> None:

@@ -120,16 +120,23 @@ class Account:
     def forgive(self, names: Container[LimitName], now: Moment) -> dict[BudgetPeriod, int]:
         """Set usage back to zero; return the tokens taken off the day and the month.
 
-        Open reservations stay: they are charged when they are settled.
+        What has not ended stays: open reservations are charged when they are settled, and expired
+        ones keep the charge of their last renewal, which their end may still correct.
         """
         self._expire(now)
         if "rate" in names:
             self.admissions.clear()
         periods: list[BudgetPeriod] = [("day", now.day), ("month", now.month)]
-        found = {one: self.spent[one] for one in periods if one[0] in names and self.spent[one] > 0}
-        for period in found:
-            self.spent[period] = 0
+        found = {period: self._ended(period) for period in periods if period[0] in names}
+        for period, tokens in found.items():
+            self.spent[period] -= tokens
         return found
+
+    def _ended(self, period: BudgetPeriod) -> int:
+        """Return the tokens spent by requests that have ended."""
+        charged = [one for one in self.expired.values() if one.reservation.tokens]
+        held = sum(one.used for one in charged if getattr(one.reservation, period[0]) == period[1])
+        return max(0, self.spent[period] - held)
 
     def _usage(self, now: Moment) -> KeyUsage:
         return KeyUsage(

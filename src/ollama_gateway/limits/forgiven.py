@@ -3,7 +3,8 @@
 A reset sets the spent tokens of a day or a month back to zero, and the usage journal of the process
 that did it notes how many these were. A rebuild sums up the usage of all journals and takes off
 what all have forgiven: so the usage before a reset does not count, and what came after it does, in
-whatever order journals are added. Requests that run at a reset are charged at their end, and count.
+whatever order journals are added. Requests that run at a reset are charged at their end, and
+count.
 
 The table was added later: the first reset makes it, and then the file has version 2, which older
 versions of this program refuse, as they would count the usage again.
