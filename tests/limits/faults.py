@@ -19,6 +19,7 @@ import redis
 
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.limits.contributions import Contribution, Totals
+from ollama_gateway.limits.forgiven import Period
 from ollama_gateway.limits.quota import (
     Grant,
     KeyUsage,
@@ -85,6 +86,7 @@ class Gateway:
     identity: str = "a"
     open: dict[str, Renewal] = attrs.field(factory=dict)
     spent: defaultdict[str, Counter[int]] = attrs.field(factory=lambda: defaultdict(Counter))
+    forgiven: defaultdict[str, Counter[Period]] = attrs.field(factory=lambda: defaultdict(Counter))
     before_totals: Callable[[], object] | None = None
     """Runs once, while the store waits for the contributions."""
     before_read: dict[int, Callable[[], object]] = attrs.field(factory=dict)
@@ -126,7 +128,16 @@ class Gateway:
             hook()
         self.reads = 0
         totals = {key: dict(days) for key, days in self.spent.items()}
-        return [Contribution(self.identity, totals, is_alive=True)]
+        forgiven = {key: dict(periods) for key, periods in self.forgiven.items()}
+        return [Contribution(self.identity, totals, is_alive=True, forgiven=forgiven)]
+
+    def forgiven_of(self, key_id: str) -> Counter[Period]:
+        """Return what resets took off the usage of a key."""
+        return self.forgiven[key_id].copy()
+
+    def forgive(self, key_id: str, totals: Mapping[Period, int]) -> None:
+        """Keep the larger totals."""
+        self.forgiven[key_id] |= Counter(totals)
 
     async def asked_elsewhere(self) -> Mapping[str, Totals] | None:
         """Return the totals of lost journals."""
