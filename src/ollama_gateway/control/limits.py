@@ -13,13 +13,13 @@ import anyio.lowlevel
 import attrs
 
 from ollama_gateway.control.actor import Actor
-from ollama_gateway.control.errors import NoSuchThing
+from ollama_gateway.control.errors import NoSuchThing, Problem, WrongInput
 from ollama_gateway.control.recording import recorded
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.keys.key import APIKey, utc_now
 from ollama_gateway.ledger.operator_change import ChangeRecorder, OperatorChange
 from ollama_gateway.limits.leases import Limiter
-from ollama_gateway.limits.quota import LimitName, LimitStatuses
+from ollama_gateway.limits.quota import KeyUsage, LimitName, LimitStatuses
 from ollama_gateway.storage.batcher import Runner
 
 Document = dict[str, Any]
@@ -109,29 +109,23 @@ class LimitsControl:
             names: the limits.
 
         Raises:
+            WrongInput: there is no reason.
             NoSuchThing: there is no such key.
             Unavailable: the store cannot say what was used; some of it may have happened.
             ChangeNotRecorded: the audit log cannot record it; nothing has happened.
 
         """
+        if not reason.strip():
+            raise WrongInput([Problem("/reason", "is empty")])
         key = await self._key(key_id)
         store, journal = self.limiter.store, self.limiter.usage_journal
-        usage = await store.usage(key.id)
-        used: dict[LimitName, int] = {"rate": usage.admissions, "day": usage.day}
-        used["month"] = usage.month
-        after: Document = {"limits": list(names), "usage_journal": journal.identity}
-        change = OperatorChange(
-            actor.name,
-            "limits.reset",
-            key.id,
-            {name: used[name] for name in names},
-            after,
-            reason,
-        )
+        before = _used(await store.usage(key.id), names)
+        after: Document = {}
+        change = OperatorChange(actor.name, "limits.reset", key.id, before, after, reason)
         async with recorded(self.recorder, change, self.runner):
             await store.forgive(key.id, names, journal)
             is_on_disk = await journal.forgiven_is_written(ON_DISK_SECONDS)
-            after["is_on_disk"] = is_on_disk
+            after.update(_used(await store.usage(key.id), names))
         return {**(await self._standing(key)).document(), "is_on_disk": is_on_disk}
 
     async def _key(self, key_id: str) -> APIKey:
@@ -161,3 +155,8 @@ class LimitsControl:
         if faults:
             raise faults[0]
         return found
+
+
+def _used(usage: KeyUsage, names: Sequence[LimitName]) -> Document:
+    used = {"rate": usage.admissions, "day": usage.day, "month": usage.month}
+    return {name: used[name] for name in names}
