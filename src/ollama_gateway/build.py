@@ -192,7 +192,7 @@ def _gateway(
         find_key=partial(find_key, place, runner=runner),
         connections_open=state.connections_open,
         operations=[
-            *KeyOperations(place, runner).all(),
+            *KeyOperations(place, keys, parts.audit.changes, runner).all(),
             *LimitsOperations(_limits_control(parts, place, runner)).all(),
         ],
     )

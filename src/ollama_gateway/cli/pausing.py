@@ -139,7 +139,7 @@ def resume(
 @contextmanager
 def _control(settings: Settings) -> Iterator[PauseControl]:
     """Open the pause file of the settings; exit with code 1 if it cannot be changed."""
-    from ollama_gateway.cli.local_changes import local_changes  # noqa: PLC0415 - see there
+    from ollama_gateway.cli.recording import local_changes  # noqa: PLC0415 - see there
     from ollama_gateway.control.errors import NoSuchThing  # noqa: PLC0415
     from ollama_gateway.control.pausing import PauseControl  # noqa: PLC0415
 

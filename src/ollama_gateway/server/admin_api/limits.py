@@ -9,8 +9,7 @@ import attrs
 
 from ollama_gateway.control.limits import RESETTABLE, LimitsControl, Standing
 from ollama_gateway.control.paging import page_after
-from ollama_gateway.server.admin_api.operation import PAGING, AdminCall, AdminReply, Operation
-from ollama_gateway.server.admin_api.shapes import (
+from ollama_gateway.control.shapes import (
     Fields,
     Flag,
     Integer,
@@ -22,6 +21,7 @@ from ollama_gateway.server.admin_api.shapes import (
     Text,
     page_of,
 )
+from ollama_gateway.server.admin_api.operation import PAGING, AdminCall, AdminReply, Operation
 
 LONGEST_REASON: Final = 1000
 """Characters."""
