@@ -104,7 +104,7 @@ async def test_keys_near_a_limit_come_first(desk: Desk) -> None:
 
 
 async def test_a_reset_is_a_change_with_a_reason(desk: Desk) -> None:
-    """The record has what was used before and after; what runs still counts."""
+    """The record has the use before and after it; requests that run still count."""
     await desk.spend("a", 900)
     running = await desk.begin("a", 50)
 
@@ -176,7 +176,7 @@ async def test_a_journal_that_fails_is_told(
     ],
 )
 async def test_a_wrong_reset_is_refused(desk: Desk, wrong: dict[str, Any]) -> None:
-    """A reason is needed, and only what is used up can be reset."""
+    """A reason is needed, and only limits that are used up can be reset."""
     takes = desk.operations["POST /limits/{key_id}/reset"].takes
     assert takes is not None
     assert list(takes.problems({"reason": "x", "limits": ["day"]})) == []

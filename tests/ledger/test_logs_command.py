@@ -107,7 +107,7 @@ def test_the_oldest_records_go_while_they_are_followed(
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_without_a_trace(data_dir: Path, sent: signal.Signals) -> None:
-    """Whatever it waits for; what was printed stays."""
+    """Whatever it waits for; all that it has printed stays."""
     written(data_dir, [ended("a")])
     command = [sys.executable, "-m", "ollama_gateway", "logs", "--follow", "--json"]
     with subprocess.Popen(

@@ -6,6 +6,7 @@ just before the store reads something, so a test can put an event between two st
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -127,12 +128,11 @@ class Gateway:
             hook, self.before_totals = self.before_totals, None
             hook()
         self.reads = 0
-        totals = {key: dict(days) for key, days in self.spent.items()}
-        forgiven = {key: dict(periods) for key, periods in self.forgiven.items()}
-        return [Contribution(self.identity, totals, is_alive=True, forgiven=forgiven)]
+        spent, forgiven = copy.deepcopy((self.spent, self.forgiven))
+        return [Contribution(self.identity, spent, is_alive=True, forgiven=forgiven)]
 
     def forgiven_of(self, key_id: str) -> Counter[Period]:
-        """Return what resets took off the usage of a key."""
+        """See `ForgivenUsage`."""
         return self.forgiven[key_id].copy()
 
     def forgive(self, key_id: str, totals: Mapping[Period, int]) -> None:

@@ -24,7 +24,6 @@ from hypothesis.stateful import (
 from ollama_gateway.limits.calendar import moment
 from ollama_gateway.limits.forgiven import Period
 from ollama_gateway.limits.quota import (
-    REMEMBERED_SECONDS,
     WINDOW_SECONDS,
     Grant,
     LimitName,
@@ -34,74 +33,12 @@ from ollama_gateway.limits.quota import (
     Reservation,
     ReservationRequest,
 )
-from tests.limits.subject import KEY, LEASE_SECONDS, Subject
+from tests.limits.counting_model import Entry, Model
+from tests.limits.subject import KEY, Subject
 
 QUOTA = Quota(5, 3, 2000, 4000)
 SPANS = (4.3, 11.7, 31.1, 61.9, 3600.7, 86_400.9)
 """Seconds; no sum of a few of them comes near a lease, a window or an hour."""
-
-
-@attrs.define
-class Entry:
-    """The state of one request."""
-
-    reservation: Reservation
-    state: str = "open"
-    """open, expired, settled."""
-    used: int = 0
-    at: float = 0.0
-    """When it was last renewed, or when it expired."""
-
-
-@attrs.define
-class Model:
-    """All requests of one key."""
-
-    entries: dict[str, Entry] = attrs.field(factory=dict)
-    tombstones: dict[str, float] = attrs.field(factory=dict)
-    admissions: list[float] = attrs.field(factory=list)
-    forgiven: dict[Period, int] = attrs.field(factory=dict)
-    """By a reset, of requests that had ended then."""
-
-    def pass_time(self, now: float) -> None:
-        """Expire leases that were not renewed; forget what has aged out."""
-        for request_id, entry in list(self.entries.items()):
-            if entry.state == "open" and now >= entry.at + LEASE_SECONDS:
-                entry.state, entry.at = "expired", now
-            elif entry.state == "expired" and now >= entry.at + REMEMBERED_SECONDS:
-                entry.state = "forgotten"
-            if entry.state == "forgotten":
-                self.entries[f"{request_id} once"] = self.entries.pop(request_id)
-        self.tombstones = {
-            i: at for i, at in self.tombstones.items() if now < at + REMEMBERED_SECONDS
-        }
-
-    def value(self, day: int | None = None, month: int | None = None) -> int:
-        """Tokens reserved and spent in a period; a request without tokens is charged none."""
-        period: Period = ("day", day) if day is not None else ("month", month or 0)
-        return sum(
-            entry.reservation.tokens if entry.state == "open" else entry.used
-            for entry in self.entries.values()
-            if entry.reservation.tokens and _is_in(entry, period)
-        ) - self.forgiven.get(period, 0)
-
-    def forgive(self, period: Period) -> None:
-        """Take off what all requests used that have ended."""
-        self.forgiven[period] = sum(
-            entry.used
-            for entry in self.entries.values()
-            if entry.state in {"settled", "forgotten"}
-            and entry.reservation.tokens
-            and _is_in(entry, period)
-        )
-
-    def open(self) -> list[Entry]:
-        """The open requests."""
-        return [entry for entry in self.entries.values() if entry.state == "open"]
-
-
-def _is_in(entry: Entry, period: Period) -> bool:
-    return bool(getattr(entry.reservation, period[0]) == period[1])
 
 
 class Machine(RuleBasedStateMachine):

@@ -199,7 +199,7 @@ async def test_a_rate_starts_anew(redis_url: str) -> None:
 
 
 async def test_while_redis_is_filled_nothing_is_reset(redis_url: str) -> None:
-    """Nobody knows then how much there is to take off, so the caller has to try again."""
+    """It is unknown then how much there is to take off, so the caller has to try again."""
     async with by_hand(redis_url) as one:
         flush(redis_url)
         with suppress(Unavailable):

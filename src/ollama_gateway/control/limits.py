@@ -111,7 +111,7 @@ class LimitsControl:
         Raises:
             WrongInput: there is no reason.
             NoSuchThing: there is no such key.
-            Unavailable: the store cannot say what was used; some of it may have happened.
+            Unavailable: the store cannot say how much was used; some of it may have happened.
             ChangeNotRecorded: the audit log cannot record it; nothing has happened.
 
         """

@@ -39,7 +39,7 @@ _LAST: Final = 2_932_896
 
 
 class ForgivenUsage(Protocol):
-    """Keeps what was forgiven: the usage journal of this process."""
+    """Keeps the tokens that were forgiven: the usage journal of this process."""
 
     @property
     def identity(self) -> str:
@@ -80,7 +80,7 @@ def put_forgiven(connection: Connection, forgiven: Mapping[KeyPeriod, int]) -> N
 
 
 def forget_forgiven(connection: Connection, day: int) -> None:
-    """Delete what was forgiven of earlier days (since 1970-01-01, UTC), and of earlier months."""
+    """Delete the rows of earlier days (since 1970-01-01, UTC), and of earlier months."""
     if version_of(connection) >= VERSION:
         connection.execute(
             "DELETE FROM forgiven WHERE day BETWEEN 0 AND ? OR month BETWEEN 0 AND ?",
@@ -97,7 +97,7 @@ def by_key_and_period(forgiven: Mapping[KeyPeriod, int]) -> dict[str, dict[Perio
 
 
 def since_month(forgiven: Mapping[Period, int], month: int) -> Iterable[tuple[Period, int]]:
-    """Yield what was forgiven in a month and later."""
+    """Yield the tokens that were forgiven in a month and later."""
     for (kind, number), tokens in forgiven.items():
         if (month_of(number) if kind == "day" else number) >= month:
             yield (kind, number), tokens
