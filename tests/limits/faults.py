@@ -11,7 +11,7 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio
 import attrs
@@ -65,18 +65,14 @@ def request_for(
     return ReservationRequest(request_id, key, quota, prompt)
 
 
-async def _no_contributions() -> tuple[()]:
-    return ()
-
-
-async def _no_lost_journals() -> dict[str, Totals]:
+async def _nothing() -> dict[Any, Any]:
     return {}
 
 
 def bare_quota(url: str) -> RedisQuota:
     """Return a store without any journal."""
     scripts = RedisScripts(url, timeout=PATIENCE)
-    return RedisQuota(scripts, _no_contributions, _no_lost_journals)
+    return RedisQuota(scripts, cast(Any, _nothing), _nothing)
 
 
 @attrs.define(eq=False)
