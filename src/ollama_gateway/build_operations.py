@@ -12,16 +12,19 @@ from ollama_gateway.backends.catalog import names
 from ollama_gateway.backends.pausing import PauseFile, Pauses
 from ollama_gateway.configuration import Configuration, Parts
 from ollama_gateway.control.backends import BackendDocument, backend_documents
+from ollama_gateway.control.limits import LimitsControl
 from ollama_gateway.control.models import ModelView
 from ollama_gateway.control.pausing import PauseControl
 from ollama_gateway.control.status import GatewayStatus, StatusDocument
 from ollama_gateway.control.unknown_filters import KnownNames
+from ollama_gateway.keys.key import APIKey
 from ollama_gateway.keys.location import KeyStoreLocation
 from ollama_gateway.ledger.read.audit_log import AuditPlace
 from ollama_gateway.server.admin_api.audit import AuditOperations
 from ollama_gateway.server.admin_api.backends import BackendOperations
 from ollama_gateway.server.admin_api.config import ConfigOperations
 from ollama_gateway.server.admin_api.keys import KeyOperations
+from ollama_gateway.server.admin_api.limits import LimitsOperations
 from ollama_gateway.server.admin_api.models import ModelOperations
 from ollama_gateway.server.admin_api.operation import Operation
 from ollama_gateway.server.admin_api.status import StatusOperations
@@ -50,11 +53,19 @@ class OperationParts:
         return [
             *StatusOperations(self._status).all(),
             *KeyOperations(self.keys, parts.keys, parts.audit.changes, self.runner).all(),
+            *LimitsOperations(self._limits()).all(),
             *self._backends().all(),
             *self._models().all(),
             *self._audit().all(),
             *ConfigOperations(self.reloader, parts.audit.changes, self.runner).all(),
         ]
+
+    def _limits(self) -> LimitsControl:
+        def keys() -> Sequence[APIKey]:
+            with closing(self.keys.open()) as store:
+                return store.list()
+
+        return LimitsControl(self.parts.limits, keys, self.parts.audit.changes, self.runner)
 
     def _backends(self) -> BackendOperations:
         pausing = PauseControl(PauseFile(self.records.directory), self.parts.audit.changes)

@@ -35,11 +35,11 @@ def read_keys(text: str) -> tuple[ImportedKey, ...]:
         stripped = line.strip()
         if stripped and not stripped.startswith("#"):
             name, comma, key = (part.strip() for part in stripped.partition(","))
-            entries.append(ImportedKey(name, key, number))
-            if not comma:
+            if comma:
+                entries.append(ImportedKey(name, key, number))
+            else:
                 problems.append((number, "not of the form name,key"))
-    wrong = {number for number, _ in problems}
-    check_import([entry for entry in entries if entry.line not in wrong], problems)
+    check_import(entries, problems)
     return tuple(entries)
 
 
@@ -52,7 +52,8 @@ def check_import(entries: Sequence[ImportedKey], problems: Sequence[LineProblem]
 
     """
     found = [*problems, *((entry.line, what) for entry in entries for what in _problems(entry))]
-    found += _repeated(entries)
+    wrong = {number for number, _ in found}
+    found += _repeated([entry for entry in entries if entry.line not in wrong])
     if found:
         raise KeyRefused("\n".join(f"line {number}: {what}" for number, what in sorted(found)))
     if not entries:

@@ -13,7 +13,7 @@ import trio.testing
 from ollama_gateway.control.audit import audit_page
 from ollama_gateway.ledger.read.audit_log import AuditPlace
 from ollama_gateway.ledger.read.filtering import ALL
-from ollama_gateway.server.admin_api.encoding import encoded
+from ollama_gateway.server.admin_api.answer_json import encoded
 from tests.control.test_models import longest_step
 from tests.ledger.audit_logs import ended, written
 from tests.server.admin_api.asking import asked, got, open_admin, problem_of

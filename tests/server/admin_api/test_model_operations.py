@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from ollama_gateway.backends.catalog import Listing
-from ollama_gateway.server.admin_api.encoding import encoded
+from ollama_gateway.server.admin_api.answer_json import encoded
 from ollama_gateway.simulator import Model, Script
 from ollama_gateway.turns import run_through
 from tests.control.test_models import listed, longest_step

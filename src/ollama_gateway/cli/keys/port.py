@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import attrs
 
 from ollama_gateway.cli.keys.store import open_key_store
+from ollama_gateway.cli.recording import local_changes
 from ollama_gateway.control.actor import LOCAL
 from ollama_gateway.control.key_input import changes_from
 from ollama_gateway.control.keys import KeyControl, KeyDocument, KeyFilter, key_document
@@ -117,8 +118,6 @@ class LocalKeys:
 @contextmanager
 def open_keys(settings: Settings) -> Iterator[KeyPort]:
     """Open the keys of the settings; each change is recorded before it is made."""
-    from ollama_gateway.cli.recording import local_changes  # noqa: PLC0415 - see there
-
     with (
         open_key_store(settings) as store,
         local_changes(settings, "gatewayctl keys") as recorder,

@@ -19,7 +19,7 @@ from ollama_gateway.errors import BadRequest, Forbidden, MethodNotAllowed, NotFo
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.log import get_logger
 from ollama_gateway.reasons import Reason
-from ollama_gateway.server.admin_api.encoding import encoded
+from ollama_gateway.server.admin_api.answer_json import encoded
 from ollama_gateway.server.admin_api.openapi import described
 from ollama_gateway.server.admin_api.operation import (
     PREFIX,

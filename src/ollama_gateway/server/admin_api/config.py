@@ -8,7 +8,7 @@ from typing import Any, Final
 import attrs
 
 from ollama_gateway.control.errors import Conflict, Problem, WrongInput
-from ollama_gateway.control.recording import recorded
+from ollama_gateway.control.recorded_change import recorded
 from ollama_gateway.control.shapes import (
     Anything,
     Fields,

@@ -18,7 +18,7 @@ from ollama_gateway.control.hosted_model import HostedModel
 from ollama_gateway.control.models import ModelView
 from ollama_gateway.control.paging import DocumentPage, cursor_of, place_in
 from ollama_gateway.control.pulling import Pull, pull_all
-from ollama_gateway.control.recording import recorded
+from ollama_gateway.control.recorded_change import recorded
 from ollama_gateway.control.shapes import (
     Anything,
     Fields,
