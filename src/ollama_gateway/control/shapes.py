@@ -6,6 +6,7 @@ the OpenAPI document. So the description cannot differ from what is checked.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -43,12 +44,16 @@ class Text:
     """Characters."""
     is_time: bool = False
     """Whether it is a moment (RFC 3339); the control surface reads it."""
+    pattern: str = ""
+    """A regular expression that all of it matches; empty for any text."""
 
     def schema(self) -> JSONSchema:
         """Return it as a JSON Schema."""
         found: JSONSchema = {"type": "string", **_about(self.about)}
         if self.one_of:
             return found | {"enum": list(self.one_of)}
+        if self.pattern:
+            return found | {"pattern": f"^{self.pattern}$"}
         return found | ({"format": "date-time"} if self.is_time else {"maxLength": self.longest})
 
     def problems(self, value: object, where: str = "") -> Iterator[Problem]:
@@ -61,6 +66,8 @@ class Text:
             yield Problem(where, f"has more than {self.longest} characters")
         elif any("\ud800" <= character <= "\udfff" for character in value):
             yield Problem(where, "has half of a character")
+        elif self.pattern and not re.fullmatch(self.pattern, value):
+            yield Problem(where, f"does not match {self.pattern}")
 
 
 @attrs.frozen

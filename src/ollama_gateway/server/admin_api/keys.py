@@ -60,6 +60,7 @@ FILTER: Final[Mapping[str, Text | Integer | Flag]] = {
 GRACE: Final = Fields(
     {"grace_s": Number("Seconds for which the old text stays valid; 0 by default.")}, needed=()
 )
+CHOSEN: Final = Text("Of your choice: a repetition is refused.", pattern="[a-z2-7]{8}")
 MAX_GRACE: Final = 366 * 86_400.0
 MOST_IMPORTED: Final = 10_000
 
@@ -76,7 +77,7 @@ class KeyOperations:
     def all(self) -> Sequence[Operation]:
         """Return the operations."""
         query = {**FILTER, **PAGING}
-        new = Fields({"id": Text("Of your choice: a repetition is refused."), **GIVEN}, ["name"])
+        new = Fields({"id": CHOSEN, **GIVEN}, ["name"])
         imports = Fields({"keys": ListOf(IMPORTED, most=MOST_IMPORTED)})
         imported = Fields({"items": ListOf(KEY, most=MOST_IMPORTED)})
         changed = Fields({"changed": CHANGED})
