@@ -207,6 +207,14 @@ async def test_a_revoked_key_is_refused_at_once(operator: Operator) -> None:
     assert (before.status, after.status) == (200, 401)
 
 
+@pytest.mark.parametrize("changes", [{"expires_at": "AAA"}, {"name": ""}, {"models": [""]}])
+async def test_a_wrong_change_of_no_key_is_refused(operator: Operator, changes: object) -> None:
+    """A change that no key may have is refused also where no key has such a name."""
+    body = {"match": "nothing-*", "changes": changes}
+
+    check_problem(await operator.ask("POST", "/keys/update", body), 422)
+
+
 async def test_300_keys_are_changed_at_once(operator: Operator) -> None:
     """A preview changes nothing and says what would change; the change is whole."""
     for number in range(300):

@@ -75,36 +75,43 @@ async def test_every_operation_answers_as_described(operator: Operator) -> None:
             assert ("headers" in expected) == ("etag" in reply.headers), (method, path)
 
 
+KINDS: Final = {
+    "string": (str,),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+    "null": (type(None),),
+    "integer": (int,),
+    "number": (int, float),
+}
+
+
 def mismatches(schema: Mapping[str, Any], value: Any, where: str = "") -> list[str]:
     """Return what of a value is not as a JSON Schema says, for the keywords that we use."""
     if "anyOf" in schema:
-        tried = [mismatches(one, value, where) for one in schema["anyOf"]]
-        return min(tried, key=len)
-    kinds = {"string": str, "boolean": bool, "array": list, "object": dict, "null": type(None)}
+        return min((mismatches(one, value, where) for one in schema["anyOf"]), key=len)
     kind = schema.get("type")
-    if kind == "integer" and type(value) is not int:
-        return [f"{where}: not an integer"]
-    if kind == "number" and type(value) not in {int, float}:
-        return [f"{where}: not a number"]
-    if kind in kinds and type(value) is not kinds[kind]:
+    if kind is not None and type(value) not in KINDS[kind]:
         return [f"{where}: not of type {kind}"]
     if "enum" in schema and value not in schema["enum"]:
         return [f"{where}: not in {schema['enum']}"]
-    found = []
     if kind == "array":
-        for number, item in enumerate(value):
-            found += mismatches(schema["items"], item, f"{where}/{number}")
-    if kind == "object":
-        properties, others = schema.get("properties", {}), schema.get("additionalProperties", True)
-        found += [
-            f"{where}/{name}: missing" for name in schema.get("required", []) if name not in value
-        ]
-        for name, item in value.items():
-            allowed = properties.get(name, others)
-            if allowed is False:
-                found.append(f"{where}/{name}: not described")
-            elif isinstance(allowed, dict):
-                found += mismatches(allowed, item, f"{where}/{name}")
+        found = [mismatches(schema["items"], v, f"{where}/{n}") for n, v in enumerate(value)]
+        return [one for several in found for one in several]
+    return object_mismatches(schema, value, where) if kind == "object" else []
+
+
+def object_mismatches(schema: Mapping[str, Any], value: Any, where: str) -> list[str]:
+    """Return what of an object is not as a JSON Schema says."""
+    properties, others = schema.get("properties", {}), schema.get("additionalProperties", True)
+    needed = schema.get("required", [])
+    found = [f"{where}/{name}: missing" for name in needed if name not in value]
+    for name, item in value.items():
+        allowed = properties.get(name, others)
+        if allowed is False:
+            found.append(f"{where}/{name}: not described")
+        elif isinstance(allowed, dict):
+            found += mismatches(allowed, item, f"{where}/{name}")
     return found
 
 

@@ -142,6 +142,8 @@ class KeyControl:
 
     def changed(self, wanted: KeyFilter, change: Callable[[APIKey], Changes]) -> Pairs:
         """Return the keys that `replace` would change, for a preview; none that stay the same."""
+        example = APIKey(new_id(), "any")
+        attrs.evolve(example, **change(example))  # a wrong change is one also where no key matches
         keys = [key for key in self.matching(wanted) if key.revoked_at is None]
         pairs = [(key, attrs.evolve(key, **change(key))) for key in keys]
         return [(before, after) for before, after in pairs if before != after]

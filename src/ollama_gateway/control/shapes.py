@@ -96,15 +96,20 @@ class Number:
     """A number."""
 
     about: str = ""
+    least: float = 0
+    most: float = MAX_INTEGER
 
     def schema(self) -> JSONSchema:
         """Return it as a JSON Schema."""
-        return {"type": "number", **_about(self.about)}
+        bounds = {"minimum": self.least, "maximum": self.most}
+        return {"type": "number", **_about(self.about), **bounds}
 
     def problems(self, value: object, where: str = "") -> Iterator[Problem]:
         """Yield what is wrong with a value."""
-        if type(value) not in {int, float}:
+        if not isinstance(value, int | float) or isinstance(value, bool):
             yield Problem(where, "is not a number")
+        elif not self.least <= value <= self.most:
+            yield Problem(where, f"is not from {self.least:g} to {self.most:.0f}")
 
 
 @attrs.frozen
