@@ -53,7 +53,7 @@ class SettingsSource:
     """The settings with which the gateway starts, and where each comes from."""
 
     def known(self, settings: Settings) -> Loaded:
-        """Return what is known of the settings with which the gateway starts."""
+        """Return the settings with which the gateway starts, with their sources if known."""
         return self.loaded or Loaded(settings, settings.source)
 
 

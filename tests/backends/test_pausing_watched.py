@@ -120,7 +120,7 @@ async def test_a_file_system_that_hangs_holds_up_nobody(
 
 
 async def test_a_change_of_its_own_is_not_taken_back_by_a_late_read(tmp_path: Path) -> None:
-    """What was read before this process changed the file does not count any more."""
+    """A read that began before this process changed the file does not count any more."""
     has_read, may_end = threading.Event(), threading.Event()
     file, backends = PauseFile(tmp_path), two()
 

@@ -94,7 +94,7 @@ async def test_a_load_follows_the_operators_rules(autojump_clock: Clock) -> None
 async def test_a_model_that_cannot_be_loaded(
     autojump_clock: Clock, text: str, error: type[Exception], message: str
 ) -> None:
-    """The error names the nearest model, or says what is wrong; nothing is sent."""
+    """The error names the nearest model, or the fault; nothing is sent."""
     async with open_scenario() as scenario:
         with pytest.raises(error) as caught:
             hosted(scenario, text)

@@ -86,7 +86,7 @@ async def test_a_flood_of_lines_lets_others_run(autojump_clock: Clock) -> None:
 
 
 async def test_progress_is_told_five_times_a_second(autojump_clock: Clock) -> None:
-    """A backend that says much in ten seconds causes fifty reports, and its end is told at once."""
+    """A backend that says much in ten seconds causes fifty reports, and its end comes at once."""
     reports: list[tuple[float, bool]] = []
 
     async def report(pull: Pull) -> None:

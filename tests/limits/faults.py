@@ -29,7 +29,7 @@ from ollama_gateway.limits.quota import (
     Renewal,
     ReservationRequest,
 )
-from ollama_gateway.limits.redis.operations import GENERATION_KEY, LAYOUT, Operation, ReadUsage
+from ollama_gateway.limits.redis.operations import GENERATION_KEY, LAYOUT, ReadUsage, RedisOperation
 from ollama_gateway.limits.redis.scripts import RedisScripts
 from ollama_gateway.limits.redis.store import RedisQuota
 from ollama_gateway.services import running
@@ -269,7 +269,7 @@ def connected(url: str, timeout: float = PATIENCE, offset: float = 0.0) -> Itera
         scripts.close()
 
 
-def run(url: str, *asked: Operation, offset: float = 0.0) -> list[Any]:
+def run(url: str, *asked: RedisOperation, offset: float = 0.0) -> list[Any]:
     """Run operations on a connection of their own; return their outcomes."""
     with connected(url, offset=offset) as scripts:
         return list(scripts.run(asked).outcomes)

@@ -27,8 +27,8 @@ from ollama_gateway.limits.quota import (
 from ollama_gateway.limits.redis.forgiving import Forgive
 from ollama_gateway.limits.redis.operations import (
     LAYOUT,
-    Operation,
     ReadUsage,
+    RedisOperation,
     Renew,
     Reserve,
     Settle,
@@ -161,7 +161,7 @@ class InRedis:
     passed: float = 0.0
     late: float = 0.0
 
-    def ask(self, operation: Operation) -> Any:
+    def ask(self, operation: RedisOperation) -> Any:
         """Run one operation alone, at the time that is set: both clocks are this machine's."""
         self.scripts.offset = self.now().timestamp() - time.time()
         batch = self.scripts.run([operation])

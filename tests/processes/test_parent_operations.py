@@ -95,7 +95,7 @@ async def test_processes_that_do_not_follow_hold_up_no_answer(
 
 
 async def test_without_a_process_there_are_no_backends(tmp_path: Path) -> None:
-    """While no process answers, the state is told, and backends are a 503."""
+    """While no process answers, there is a state, and backends are a 503."""
     parent = Parent(tmp_path, answers=False)
 
     assert (await parent.ask("GET", "/status")).document["ready"] is False

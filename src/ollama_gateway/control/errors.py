@@ -1,4 +1,4 @@
-"""Errors of the control surface: what was asked for cannot be, and why, for the one who asked."""
+"""Errors of the control surface: what cannot be done, and why, for the one who asked."""
 
 from __future__ import annotations
 

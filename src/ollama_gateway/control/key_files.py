@@ -27,7 +27,7 @@ COLUMNS: Final = ("key", *(name for name in NAMES if name != "limits"), *LIMITS)
 """Of a CSV file; `name` and `key` are needed."""
 
 Documents = Iterator[tuple[int, dict[str, Any] | str]]
-"""The number of each line, and its document, or what is wrong with it."""
+"""The number of each line, and its document, or its fault."""
 
 
 def keys_in(text: str) -> tuple[ImportedKey, ...]:

@@ -15,7 +15,7 @@ LIMITS: Final[Mapping[str, Shape]] = dict.fromkeys(
 MOMENT: Final = OrNull(Text(is_time=True))
 STATUS: Final = Text(one_of=("active", "expired", "revoked"))
 GIVEN: Final[Mapping[str, Shape]] = {
-    "name": Text("Unique among keys that are not revoked.", longest=MAX_NAME),
+    "name": Text("Unique among keys that are not revoked; visible.", longest=MAX_NAME),
     "models": ListOf(Text(), "Names and patterns of models; `*` is all but cloud models."),
     "endpoints": ListOf(Text(one_of=ENDPOINT_GROUPS)),
     "limits": Fields(LIMITS, needed=()),

@@ -108,7 +108,7 @@ class KeyControl:
     def create(self, given: Changes, key_id: str | None = None) -> tuple[APIKey, str]:
         """Make a key, with an id of the caller's choice if there is one; return it and its text.
 
-        What is not given is as in `APIKey`; a name is needed.
+        Fields that are not given are as in `APIKey`; a name is needed.
         """
         if key_id is not None:
             check_id(key_id)
@@ -131,7 +131,7 @@ class KeyControl:
     def update(
         self, wanted: str, change: Callable[[APIKey], Changes], etag: str | None = None
     ) -> APIKey:
-        """Change a key; `change` returns what is to be different, and `etag` is what it must be.
+        """Change a key; `change` returns the new values, and `etag` is what it must be.
 
         Raises KeyChanged.
         """
@@ -142,6 +142,8 @@ class KeyControl:
 
     def changed(self, wanted: KeyFilter, change: Callable[[APIKey], Changes]) -> Pairs:
         """Return the keys that `replace` would change, for a preview; none that stay the same."""
+        example = APIKey(new_id(), "any")
+        attrs.evolve(example, **change(example))  # a wrong change is one also where no key matches
         keys = [key for key in self.matching(wanted) if key.revoked_at is None]
         pairs = [(key, attrs.evolve(key, **change(key))) for key in keys]
         return [(before, after) for before, after in pairs if before != after]

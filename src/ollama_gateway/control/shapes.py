@@ -1,11 +1,12 @@
 """Shapes of JSON: what an operation takes and answers, for its check and for its description.
 
 A shape checks a value and names all that is wrong with it, and gives its JSON Schema (2020-12) to
-the OpenAPI document. So the description cannot differ from what is checked.
+the OpenAPI document. So the description cannot differ from the check.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -28,7 +29,7 @@ class Shape(Protocol):
         ...
 
     def problems(self, value: object, where: str = "") -> Iterator[Problem]:
-        """Yield what is wrong with a value; `where` is its JSON pointer."""
+        """Yield the faults of a value; `where` is its JSON pointer."""
         ...
 
 
@@ -43,16 +44,20 @@ class Text:
     """Characters."""
     is_time: bool = False
     """Whether it is a moment (RFC 3339); the control surface reads it."""
+    pattern: str = ""
+    """A regular expression that all of it matches; empty for any text."""
 
     def schema(self) -> JSONSchema:
         """Return it as a JSON Schema."""
         found: JSONSchema = {"type": "string", **_about(self.about)}
         if self.one_of:
             return found | {"enum": list(self.one_of)}
+        if self.pattern:
+            return found | {"pattern": f"^{self.pattern}$"}
         return found | ({"format": "date-time"} if self.is_time else {"maxLength": self.longest})
 
     def problems(self, value: object, where: str = "") -> Iterator[Problem]:
-        """Yield what is wrong with a value."""
+        """Yield the faults of a value."""
         if not isinstance(value, str):
             yield Problem(where, "is not a string")
         elif self.one_of and value not in self.one_of:
@@ -61,6 +66,8 @@ class Text:
             yield Problem(where, f"has more than {self.longest} characters")
         elif any("\ud800" <= character <= "\udfff" for character in value):
             yield Problem(where, "has half of a character")
+        elif self.pattern and not re.fullmatch(self.pattern, value):
+            yield Problem(where, f"does not match {self.pattern}")
 
 
 @attrs.frozen
@@ -77,7 +84,7 @@ class Integer:
         return {"type": "integer", **_about(self.about), **bounds}
 
     def problems(self, value: object, where: str = "") -> Iterator[Problem]:
-        """Yield what is wrong with a value."""
+        """Yield the faults of a value."""
         if type(value) is not int:  # a bool is an int to isinstance
             yield Problem(where, "is not a whole number")
         elif not self.least <= value <= self.most:
@@ -89,15 +96,20 @@ class Number:
     """A number."""
 
     about: str = ""
+    least: float = 0
+    most: float = MAX_INTEGER
 
     def schema(self) -> JSONSchema:
         """Return it as a JSON Schema."""
-        return {"type": "number", **_about(self.about)}
+        bounds = {"minimum": self.least, "maximum": self.most}
+        return {"type": "number", **_about(self.about), **bounds}
 
     def problems(self, value: object, where: str = "") -> Iterator[Problem]:
-        """Yield what is wrong with a value."""
-        if type(value) not in {int, float}:
+        """Yield the faults of a value."""
+        if not isinstance(value, int | float) or isinstance(value, bool):
             yield Problem(where, "is not a number")
+        elif not self.least <= value <= self.most:
+            yield Problem(where, f"is not from {self.least:g} to {self.most:.0f}")
 
 
 @attrs.frozen
@@ -111,7 +123,7 @@ class Flag:
         return {"type": "boolean", **_about(self.about)}
 
     def problems(self, value: object, where: str = "") -> Iterator[Problem]:
-        """Yield what is wrong with a value."""
+        """Yield the faults of a value."""
         if not isinstance(value, bool):
             yield Problem(where, "is not true or false")
 
@@ -127,7 +139,7 @@ class OrNull:
         return {"anyOf": [self.shape.schema(), {"type": "null"}]}
 
     def problems(self, value: object, where: str = "") -> Iterator[Problem]:
-        """Yield what is wrong with a value."""
+        """Yield the faults of a value."""
         if value is not None:
             yield from self.shape.problems(value, where)
 
@@ -147,7 +159,7 @@ class ListOf:
         return {"type": "array", "items": items, "maxItems": self.most, **_about(self.about)}
 
     def problems(self, value: object, where: str = "") -> Iterator[Problem]:
-        """Yield what is wrong with a value."""
+        """Yield the faults of a value."""
         if not isinstance(value, list):
             yield Problem(where, "is not an array")
         elif len(value) > self.most:
@@ -170,7 +182,7 @@ class MapOf:
         return {"type": "object", "additionalProperties": values, **_about(self.about)}
 
     def problems(self, value: object, where: str = "") -> Iterator[Problem]:
-        """Yield what is wrong with a value."""
+        """Yield the faults of a value."""
         if not isinstance(value, dict):
             yield Problem(where, "is not an object")
             return
@@ -195,7 +207,7 @@ class Fields:
         return found | ({"required": needed} if needed else {}) | _about(self.about)
 
     def problems(self, value: object, where: str = "") -> Iterator[Problem]:
-        """Yield what is wrong with a value."""
+        """Yield the faults of a value."""
         if not isinstance(value, dict):
             yield Problem(where, "is not an object")
             return

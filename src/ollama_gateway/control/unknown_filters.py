@@ -1,6 +1,6 @@
 """Tell a filter that is mistyped from one that no request has matched yet.
 
-It is mistyped if neither what is known now nor any record of the whole audit log has such a name.
+It is mistyped if no name that there is now, and none in the whole audit log, is the same.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class AdminAccess:
         """Return guarded routes: GET and HEAD for `handlers`, GET for paths below `under`.
 
         With a reloader there are those of reloads, too, and with operations the admin API.
-        With `pass_on`, another process answers what is none of these operations.
+        With `pass_on`, another process answers all but these operations.
         """
         commands: dict[str, Handler] = {}
         if reloader is not None:

@@ -64,7 +64,7 @@ class Routes:
             parent, _, parameter = path.rpartition("/")
             methods = self.under.get(parent) if parameter else None
         for beginning in self.below:
-            if methods is None and path.startswith(f"{beginning}/"):
+            if methods is None and (path == beginning or path.startswith(f"{beginning}/")):
                 methods, parameter = self.below[beginning], path.removeprefix(beginning)
         if methods is None:
             raise NotFound

@@ -47,7 +47,7 @@ ScriptCall = tuple[Sequence[str], Sequence[Any]]
 """KEYS and ARGV."""
 
 
-class Operation(Protocol):
+class RedisOperation(Protocol):
     """One call of a script."""
 
     @property

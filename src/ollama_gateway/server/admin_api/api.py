@@ -55,7 +55,7 @@ class AdminAPI:
     operations: Sequence[Operation]
     find_actor: FindActor
     pass_on: PassOn | None = None
-    """Answers what is no operation here, methods and paths that do not exist among it."""
+    """Answers all but the operations here, unknown methods and paths among it."""
 
     @classmethod
     def of(cls, operations: Sequence[Operation], find_actor: FindActor) -> AdminAPI:

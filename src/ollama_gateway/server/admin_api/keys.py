@@ -33,11 +33,17 @@ from ollama_gateway.control.shapes import (
 from ollama_gateway.errors import BadRequest
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.importing import check_import
-from ollama_gateway.keys.key import APIKey
+from ollama_gateway.keys.key import MAX_NAME, APIKey
 from ollama_gateway.keys.location import KeyStoreLocation
 from ollama_gateway.keys.store import ImportedKey
 from ollama_gateway.ledger.operator_change import ChangeRecorder
-from ollama_gateway.server.admin_api.operation import PAGING, AdminCall, AdminReply, Operation
+from ollama_gateway.server.admin_api.operation import (
+    LONGEST_PARAMETER,
+    PAGING,
+    AdminCall,
+    AdminReply,
+    Operation,
+)
 from ollama_gateway.storage.batcher import Runner
 from ollama_gateway.wire.names import ModelName
 
@@ -53,14 +59,21 @@ BULK: Final = Fields(
     needed=("match", "changes"),
 )
 FILTER: Final[Mapping[str, Text | Integer | Flag]] = {
-    "name": Text("A pattern of names, in which `*` stands for any text."),
+    "name": Text("A pattern of names, in which `*` stands for any text.", longest=MAX_NAME),
     "status": STATUS,
-    "model": Text("A model that the key may use."),
+    "model": Text("A model that the key may use.", longest=LONGEST_PARAMETER),
 }
+MAX_GRACE: Final = 366 * 86_400
+"""Seconds."""
 GRACE: Final = Fields(
-    {"grace_s": Number("Seconds for which the old text stays valid; 0 by default.")}, needed=()
+    {
+        "grace_s": Number(
+            "Seconds for which the old text stays valid; 0 by default.", most=MAX_GRACE
+        )
+    },
+    needed=(),
 )
-MAX_GRACE: Final = 366 * 86_400.0
+CHOSEN: Final = Text("Of your choice: a repetition is refused.", pattern="[a-z2-7]{8}")
 MOST_IMPORTED: Final = 10_000
 
 
@@ -76,7 +89,7 @@ class KeyOperations:
     def all(self) -> Sequence[Operation]:
         """Return the operations."""
         query = {**FILTER, **PAGING}
-        new = Fields({"id": Text("Of your choice: a repetition is refused."), **GIVEN}, ["name"])
+        new = Fields({"id": CHOSEN, **GIVEN}, ["name"])
         imports = Fields({"keys": ListOf(IMPORTED, most=MOST_IMPORTED)})
         imported = Fields({"items": ListOf(KEY, most=MOST_IMPORTED)})
         changed = Fields({"changed": CHANGED})
@@ -145,8 +158,6 @@ class KeyOperations:
 
     async def _rotate(self, call: AdminCall) -> AdminReply:
         seconds = (call.document or {}).get("grace_s", 0)
-        if not 0 <= seconds <= MAX_GRACE:
-            raise WrongInput([Problem("/grace_s", f"is not from 0 to {MAX_GRACE:.0f}")])
         grace = timedelta(seconds=seconds)
         key, text = await self._change(
             call, lambda keys: keys.rotate(keys.get(call.path["id"]).id, grace)

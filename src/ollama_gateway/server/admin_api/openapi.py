@@ -8,11 +8,22 @@ from typing import Any, Final
 
 from ollama_gateway.control.shapes import Anything, Text
 from ollama_gateway.server.admin_api import problems
-from ollama_gateway.server.admin_api.operation import PREFIX, AdminCall, AdminReply, Operation
+from ollama_gateway.server.admin_api.operation import (
+    LONGEST_PARAMETER,
+    PREFIX,
+    AdminCall,
+    AdminReply,
+    Operation,
+)
 
 _JSON: Final = "application/json"
 _LINES: Final = "application/x-ndjson"
 _PROBLEM: Final = {"$ref": "#/components/responses/Problem"}
+_IF_MATCH: Final = {
+    "type": "string",
+    "description": "The ETag that the thing must have; any without it.",
+    "pattern": '^(\\*|"[0-9a-f]{32}")$',
+}
 _ETAG: Final = {"description": "The state of the thing.", "schema": {"type": "string"}}
 
 
@@ -78,13 +89,14 @@ def _answer(one: Operation) -> dict[str, Any]:
 
 
 def _parameters(one: Operation) -> list[dict[str, Any]]:
+    parameter = Text(longest=LONGEST_PARAMETER).schema()
     names = [part[1:-1] for part in one.template.split("/") if part.startswith("{")]
     found: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": Text().schema()} for name in names
+        {"name": name, "in": "path", "required": True, "schema": parameter} for name in names
     ]
     found += [
         {"name": name, "in": "query", "schema": shape.schema()} for name, shape in one.query.items()
     ]
-    if one.honours_etag and one.method != "GET":
-        found.append({"name": "If-Match", "in": "header", "schema": {"type": "string"}})
+    if one.honours_etag and one.method != "GET" and names:
+        found.append({"name": "If-Match", "in": "header", "schema": _IF_MATCH})
     return found

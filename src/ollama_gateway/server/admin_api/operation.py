@@ -15,9 +15,11 @@ MAX_PAGE: Final = 1000
 """Items of a page."""
 PAGE: Final = 100
 """Items of a page where none are asked for."""
+LONGEST_PARAMETER: Final = 256
+"""Characters of a parameter of a path, which have up to 12 bytes each on the wire."""
 PAGING: Final[Mapping[str, Text | Integer | Flag]] = {
     "limit": Integer(f"Items of the page; {PAGE} by default.", 1, MAX_PAGE),
-    "cursor": Text("`next` of the page before."),
+    "cursor": Text("`next` of the page before.", pattern="[A-Za-z0-9_-]{1,2000}"),
 }
 """The query parameters of a list."""
 

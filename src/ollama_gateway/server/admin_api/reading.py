@@ -13,7 +13,7 @@ from ollama_gateway.control.shapes import Flag, Integer, Shape, Text
 from ollama_gateway.errors import BadRequest, BodyTooLarge
 from ollama_gateway.flow.ask import Downstream
 from ollama_gateway.printable import printable
-from ollama_gateway.server.admin_api.operation import Operation
+from ollama_gateway.server.admin_api.operation import LONGEST_PARAMETER, Operation
 from ollama_gateway.storage.batcher import in_thread
 from ollama_gateway.wire.body import parse
 
@@ -61,7 +61,8 @@ def _value_of(shape: Text | Integer | Flag, text: str) -> object:
 def read_path(given: Mapping[str, str]) -> dict[str, str]:
     """Return the parameters of a path, decoded; raises WrongInput."""
     found = {name: unquote(value, errors="surrogateescape") for name, value in given.items()}
-    problems = [p for name, value in found.items() for p in Text().problems(value, name)]
+    shape = Text(longest=LONGEST_PARAMETER)
+    problems = [p for name, value in found.items() for p in shape.problems(value, name)]
     _refuse(problems)
     return found
 
