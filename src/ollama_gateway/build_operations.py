@@ -33,7 +33,7 @@ from ollama_gateway.storage.batcher import Runner
 from ollama_gateway.turns import in_turns
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class OperationParts:
     """What operations are made of."""
 

@@ -56,7 +56,7 @@ class Admin:
     find_key: Callable[[str], Awaitable[APIKey]]
     """Finds a key by its id or name; raises KeyRefused if there is no such key."""
     connections_open: Callable[[], int]
-    operations: Sequence[Operation] = ()
+    operations: Sequence[Operation] = attrs.field(default=(), repr=False)
     """Of the admin API."""
     reloader: Reloader | None = None
     """None if the settings come from a parent."""

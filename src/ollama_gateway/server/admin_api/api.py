@@ -48,7 +48,7 @@ PassOn = Callable[[str, Actor, Ask], Awaitable[None]]
 log = get_logger("admin-api")
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)  # a trace that shows it would be as long as all operations
 class AdminAPI:
     """The admin API of one listener."""
 

@@ -75,7 +75,7 @@ class Operation:
     """The least that may use it."""
     summary: str
     """One sentence."""
-    serve: Callable[[AdminCall], Awaitable[AdminReply]]
+    serve: Callable[[AdminCall], Awaitable[AdminReply]] = attrs.field(repr=False)
     """Raises any of `problems.KNOWN`."""
     answer: Shape | None = None
     """None for an answer without content."""
