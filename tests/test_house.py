@@ -62,6 +62,7 @@ AT_HOME: dict[str, set[str]] = {
         "cli/demo_run.py",
         "cli/serve.py",
         "cli/init.py",
+        "cli/model_loading.py",
         "cli/backends.py",
         "cli/pull.py",
     },

@@ -20,6 +20,7 @@ from ollama_gateway.backends.pausing import PauseFile, Pauses
 from ollama_gateway.backends.transport import MAX_IDLE
 from ollama_gateway.build_backends import Transports, build_backends
 from ollama_gateway.build_listeners import admin_listener, public_listener
+from ollama_gateway.build_operations import OperationParts
 from ollama_gateway.configuration import (
     Configuration,
     Parts,
@@ -29,6 +30,7 @@ from ollama_gateway.configuration import (
     put_in_force,
     use_affinity,
 )
+from ollama_gateway.control.status import GatewayStatus
 from ollama_gateway.flow.answers import AnswerBudget
 from ollama_gateway.flow.hedging import Hedging
 from ollama_gateway.http.listener import Listener
@@ -37,6 +39,7 @@ from ollama_gateway.keys.identifying import find_key, open_keys
 from ollama_gateway.keys.location import KeyStoreLocation, location_of
 from ollama_gateway.ledger.audit import AuditServices, open_audit
 from ollama_gateway.ledger.log import RecordMetrics, log_record
+from ollama_gateway.ledger.read.audit_log import AuditPlace
 from ollama_gateway.ledger.record import Sink
 from ollama_gateway.ledger.spent import spent_elsewhere
 from ollama_gateway.limits.leases import Limiter
@@ -96,7 +99,7 @@ class Gateway:
         self.configuration = configuration
         left = put_in_force(configuration, self.parts, self.app, self.listener)
         self.admin.access, self.admin.names = configuration.access, configuration.exchange.names
-        self.admin.settings_file = configuration.settings.source
+        self.admin.state.settings_file = configuration.settings.source
         self.admin_app.config = AppConfig(self.admin.routes())
         for transport in left:
             await transport.retire()
@@ -171,26 +174,43 @@ def _gateway(
         settings.server, app, configuration.certificate, configuration.connections
     )
     copier = _copier(settings, backends)
-    admin = Admin(
+    state = GatewayStatus(
         backends=backends,
-        names=configuration.exchange.names,
-        metrics=parts.metrics,
-        access=configuration.access,
+        limits=parts.limits,
+        audit=parts.audit,
+        copier=copier,
         keys_are_readable=lambda: _can_judge(keys, place),
         keys_are_degraded=lambda: place.survives_outages and keys.statistics().store_failing,
-        limits=parts.limits,
-        copier=copier,
-        audit=parts.audit,
-        hedging=parts.hedging,
-        heads=parts.heads,
-        find_key=partial(find_key, place, runner=runner),
         settings_file=settings.source,
         requests_running=lambda: app.requests_running,
         connections_open=lambda: len(listener.connections),
     )
+    admin = Admin(
+        state=state,
+        backends=backends,
+        names=configuration.exchange.names,
+        metrics=parts.metrics,
+        access=configuration.access,
+        limits=parts.limits,
+        audit=parts.audit,
+        hedging=parts.hedging,
+        heads=parts.heads,
+        find_key=partial(find_key, place, runner=runner),
+        connections_open=state.connections_open,
+    )
     pauses = Pauses(PauseFile(settings.storage.data_dir).read, backends)
+    admin.operations = OperationParts(
+        parts=parts,
+        records=_records(settings),
+        in_force=lambda: gateway.configuration,
+        state=state,
+        pauses=pauses,
+        keys=place,
+        reloader=lambda: admin.reloader,
+        runner=runner,
+    ).all()
     admin_app, operators = admin_listener(admin.routes(), parts.metrics)
-    return Gateway(
+    gateway = Gateway(
         parts=parts,
         configuration=configuration,
         app=app,
@@ -202,6 +222,13 @@ def _gateway(
         copier=copier,
         pauses=pauses,
     )
+    return gateway
+
+
+def _records(settings: Settings) -> AuditPlace:
+    """Return where the audit records are, for those who read them."""
+    url = settings.storage.database_url
+    return AuditPlace(settings.storage.data_dir, url.reveal() if url else None)
 
 
 def _sinks(

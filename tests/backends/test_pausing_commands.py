@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ollama_gateway.backends.pausing import PauseFile
-from ollama_gateway.cli import pausing
+from ollama_gateway.cli import paused_backend, pausing
 from tests.keys.admin_listener import AdminListener, admin_listener, http
 from tests.smoke.fleet import free_port
 
@@ -199,7 +199,7 @@ def test_a_gateway_that_does_not_follow(
     file: PauseFile, listener: AdminListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the gateway does not follow, the command prints an error only and exits with 1."""
-    monkeypatch.setattr(pausing, "IN_FORCE_SECONDS", 0.0)
+    monkeypatch.setattr(paused_backend, "IN_FORCE_SECONDS", 0.0)
     listener.says("/status.json", {"backends": [A, B]})
     done = run("pause", "b")
 

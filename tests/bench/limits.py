@@ -41,7 +41,7 @@ from ollama_gateway.limits.quota import (
     Reservation,
     ReservationRequest,
 )
-from ollama_gateway.limits.redis.operations import Operation, Reserve, Settle
+from ollama_gateway.limits.redis.operations import RedisOperation, Reserve, Settle
 from ollama_gateway.limits.redis.scripts import RedisScripts
 from ollama_gateway.limits.redis.store import RedisQuota
 from tests.support.redis_server import redis_server
@@ -127,10 +127,10 @@ class ThreadHop:
         """Close the connections."""
         self._redis.close()
 
-    async def _call(self, operation: Operation) -> Any:
+    async def _call(self, operation: RedisOperation) -> Any:
         return await anyio.to_thread.run_sync(self._run, operation, limiter=self._limiter)
 
-    def _run(self, operation: Operation) -> Any:
+    def _run(self, operation: RedisOperation) -> Any:
         keys, arguments = operation.call(int(LEASE_SECONDS * 1000), 0)
         reply: Any = self._redis.evalsha(
             self._digests[operation.script], len(keys), *keys, *arguments

@@ -17,8 +17,8 @@ from ollama_gateway.limits.redis.operations import (
     OPENING_SECONDS,
     REBUILD_KEY,
     Contribute,
-    Operation,
     ReadUsage,
+    RedisOperation,
     Reserve,
 )
 from ollama_gateway.limits.redis.pipeline import Pipeline
@@ -167,7 +167,7 @@ class Forgetful:
     before: int = -1
     timeout: float = PATIENCE
 
-    def run(self, operations: Sequence[Operation]) -> Batch:
+    def run(self, operations: Sequence[RedisOperation]) -> Batch:
         """Run a batch, and lose the first of its operations."""
         if self.before < 0:
             return self.scripts.run(operations)

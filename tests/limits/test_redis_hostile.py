@@ -12,8 +12,8 @@ from ollama_gateway.limits.redis.operations import (
     CONTRIBUTIONS_KEY,
     GENERATION_KEY,
     Contribute,
-    Operation,
     ReadUsage,
+    RedisOperation,
     Renew,
     Reserve,
     Settle,
@@ -112,7 +112,7 @@ async def test_figures_that_are_none_harm_one_key_for_a_while(
     with inside(redis_url) as client:
         getattr(client, what)(account_key(words[0], "bad"), *words[1:])
     renewal = (Renewal(granted.reservation, 5),)
-    of_bad: list[Operation] = [
+    of_bad: list[RedisOperation] = [
         Reserve(request_for("b", ALL, key="bad")),
         Renew("bad", renewal),
         ReadUsage("bad"),

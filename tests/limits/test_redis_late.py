@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from ollama_gateway.limits.quota import Renewal, Reservation
-from ollama_gateway.limits.redis.operations import Operation, Renew, Reserve, Settle
+from ollama_gateway.limits.redis.operations import RedisOperation, Renew, Reserve, Settle
 from ollama_gateway.limits.redis.scripts import QuotaRedisDown
 from tests.limits.faults import (
     HASTY,
@@ -28,7 +28,7 @@ from tests.support.redis_server import RedisServer
 UNKNOWN = Reservation("a", KEY, 0, 0, 0)
 
 
-async def given_up(server: RedisServer, asked: Operation) -> None:
+async def given_up(server: RedisServer, asked: RedisOperation) -> None:
     """Send a command to a hung Redis, give up on it, and let Redis run it all the same."""
     with connected(server.url, HASTY) as scripts:
         scripts.run([])

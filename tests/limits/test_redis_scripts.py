@@ -9,7 +9,7 @@ import anyio.to_thread
 import pytest
 
 from ollama_gateway.limits.quota import Grant
-from ollama_gateway.limits.redis.operations import Operation, ReadUsage, Reserve
+from ollama_gateway.limits.redis.operations import ReadUsage, RedisOperation, Reserve
 from ollama_gateway.limits.redis.scripts import AccountBroken, Batch, QuotaRedisDown, RedisScripts
 from tests.limits.faults import (
     GARBLED,
@@ -24,7 +24,7 @@ from tests.limits.proxy import Proxy
 from tests.support.redis_server import RedisServer
 
 
-async def in_thread(scripts: RedisScripts, *asked: Operation) -> Batch:
+async def in_thread(scripts: RedisScripts, *asked: RedisOperation) -> Batch:
     """Run a batch in a thread, as the proxy lives in the test's own loop."""
     return await anyio.to_thread.run_sync(partial(scripts.run, asked))
 
@@ -62,7 +62,7 @@ def become(server: RedisServer, host: str, port: str) -> None:
         client.replicaof(host, port)
 
 
-def connection_of(scripts: RedisScripts, asked: Sequence[Operation]) -> int:
+def connection_of(scripts: RedisScripts, asked: Sequence[RedisOperation]) -> int:
     """Run a batch and return the number of its connection."""
     scripts.run(asked)
     number: int = scripts._redis.client.client_id()

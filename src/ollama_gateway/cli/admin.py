@@ -40,16 +40,23 @@ class AdminAnswer:
 
 
 def ask(
-    server: ServerSettings, path: str, *, method: str = "GET", seconds: float = ANSWER_SECONDS
+    server: ServerSettings,
+    path: str,
+    *,
+    method: str = "GET",
+    seconds: float = ANSWER_SECONDS,
+    document: object = None,
 ) -> AdminAnswer:
     """Ask the gateway of these settings; `path` must already be quoted.
+
+    A document is sent as JSON.
 
     Raises:
         NoAnswer: no HTTP response with a JSON object came in time.
 
     """
     try:
-        status, body = _exchange(server, method, path, seconds)
+        status, body = _exchange(server, method, path, seconds, document)
         value = json.loads(body)
     except (OSError, HTTPException, ValueError, RecursionError):
         raise NoAnswer from None
@@ -58,14 +65,20 @@ def ask(
     return AdminAnswer(status, value)
 
 
-def _exchange(server: ServerSettings, method: str, path: str, seconds: float) -> tuple[int, bytes]:
+def _exchange(
+    server: ServerSettings, method: str, path: str, seconds: float, document: object
+) -> tuple[int, bytes]:
     deadline = time.monotonic() + seconds
     host, port = address_of(server.admin_bind)
     connection = HTTPConnection(host, port, timeout=seconds)
     with closing(connection):
         connection.connect()
         connection.sock = _TimedSocket(connection.sock.detach(), deadline)
-        connection.request(method, path, headers=_headers(server))
+        if document is None:
+            connection.request(method, path, headers=_headers(server))
+        else:
+            headers = {**_headers(server), "content-type": "application/json"}
+            connection.request(method, path, json.dumps(document), headers)
         with connection.getresponse() as response:
             return response.status, response.read(MAX_ANSWER_BYTES + 1)
 

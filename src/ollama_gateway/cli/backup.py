@@ -19,7 +19,7 @@ from ollama_gateway.backup.kinds import JOURNALS, USAGE
 from ollama_gateway.backup.making import back_up
 from ollama_gateway.backup.restoring import Restore, open_restore
 from ollama_gateway.cli import data_dir
-from ollama_gateway.cli.audit.sources import audit_table_reader
+from ollama_gateway.cli.audit.sources import place_of
 from ollama_gateway.cli.keys.store import location_in
 from ollama_gateway.cli.load_settings import exit_on_problems, load_for_stores, load_or_exit
 from ollama_gateway.cli.output import confirm, exit_with, print_json, say, say_over
@@ -83,7 +83,7 @@ def restore(file: Path, config: Path | None, *, yes: bool, as_json: bool) -> Non
 
 def _leave_out_moved(settings: Settings, ready: Restore) -> None:
     """Leave out journals whose records PostgreSQL has, if these settings name one."""
-    if table := audit_table_reader(settings):
+    if table := place_of(settings).table_reader():
         with closing(table):
             for name in moved_on(ready.new, table):
                 ready.leave_out(name)

@@ -35,7 +35,7 @@ COMMANDS: Final = {
         "Ask every backend over the connection that requests use; exit 1 if one does not answer.",
     ),
     "models": (
-        "probe_command:models",
+        "models_command:app",
         "List the models of each backend and of all together, from the copy in Redis if any.",
     ),
     "pull": (
@@ -54,6 +54,10 @@ COMMANDS: Final = {
         "reload:reload",
         "Put changed settings in force without a restart; exit 1 if they cannot be.",
     ),
+    "logs": (
+        "audit.logs:logs",
+        "Show the last requests, one per line, and with --follow those that end from now on.",
+    ),
     "usage": ("usage:usage", "Sum up requests and tokens from the audit log."),
     "backup": (
         "backup_command:backup",
@@ -67,8 +71,12 @@ COMMANDS: Final = {
         "audit.commands:app",
         "Look at the audit log: every request and how it ended.",
     ),
-    "backends": ("pausing:app", "List, pause and resume backends."),
+    "backends": ("pausing:app", "List, pause, drain and resume backends."),
     "keys": ("keys.commands:app", "Create, list, change and revoke API keys."),
+    "limits": (
+        "limit_commands:app",
+        "Show how much of their limits keys use; reset it.",
+    ),
     "db": ("db:app", "Prepare the PostgreSQL database and import into it."),
     "config": ("config:app", "Check and show the settings, and start nothing."),
 }

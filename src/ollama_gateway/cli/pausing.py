@@ -1,4 +1,4 @@
-"""`gatewayctl backends`: list the backends, pause one, resume it.
+"""`gatewayctl backends`: list the backends, pause one, drain it, resume it.
 
 `pause` and `resume` change a file that every gateway with the same data directory watches; no
 gateway needs to run. Afterwards they ask the running gateway whether the change is in force. `list`
@@ -11,11 +11,10 @@ follow it; 2 for settings that cannot be used.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import attrs
 import typer
@@ -23,7 +22,7 @@ import typer
 from ollama_gateway.backends.pausing import PauseFile, PausesBroken
 from ollama_gateway.cli.admin import NoAnswer, ask
 from ollama_gateway.cli.completion import complete_backend
-from ollama_gateway.cli.known_names import backend_names, unknown_backend
+from ollama_gateway.cli.known_names import backend_names
 from ollama_gateway.cli.load_settings import load_for_stores
 from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import exit_with, print_json, print_table, say
@@ -32,15 +31,19 @@ from ollama_gateway.cli.table import Column, Row
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import ServerSettings, Settings
 
-app = typer.Typer(no_args_is_help=True, help="List, pause and resume backends.")
+if TYPE_CHECKING:
+    from ollama_gateway.control.pausing import PauseControl
+
+app = typer.Typer(no_args_is_help=True, help="List, pause, drain and resume backends.")
 
 NameArgument = Annotated[
     str, typer.Argument(help="The backend's name in the settings.", autocompletion=complete_backend)
 ]
 
-IN_FORCE_SECONDS: Final = 3.0
-"""Time for a gateway to follow the file, which it reads twice a second."""
-_NAP: Final = 0.1
+DrainOption = Annotated[
+    int, typer.Option("--seconds", min=1, metavar="N", help="Wait no longer than this.")
+]
+
 _COLUMNS: Final = (
     Column("name"),
     Column("url"),
@@ -87,7 +90,7 @@ def list_backends(
     """List the backends, with the figures of the running gateway if one answers."""
     settings = load_for_stores(config)
     paused = _paused(settings)
-    statuses = {**_from_settings(settings, paused), **_statuses(settings)}
+    statuses = {**_from_settings(settings, paused), **statuses_of(settings)}
     urls = {b.name: b.url for b in sorted(settings.backends, key=lambda b: b.priority)}
     rows = [_as_json(name, url, statuses[name]) for name, url in urls.items()]
     if as_json:
@@ -106,15 +109,11 @@ def pause(
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Send no new requests to a backend, also after restarts; its running requests finish."""
+    from ollama_gateway.cli.paused_backend import report  # noqa: PLC0415 - `list` needs less
+
     settings = load_for_stores(config)
-    known = backend_names(settings)
-    if name not in known:
-        _exit_unknown(name, known)
-    with _file(settings) as file:
-        paused = file.add(name)
-    if paused.issuperset(known):
-        say("warning: all backends are paused now: the gateway refuses requests (503)", err=True)
-    _report(settings, name, is_paused=True, as_json=as_json)
+    _pause(settings, name)
+    report(settings, name, is_paused=True, as_json=as_json)
 
 
 @app.command()
@@ -124,22 +123,56 @@ def resume(
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Send requests to a paused backend again."""
+    from ollama_gateway.cli.paused_backend import report  # noqa: PLC0415 - as above
+    from ollama_gateway.control.actor import LOCAL  # noqa: PLC0415
+
     settings = load_for_stores(config)
     known = backend_names(settings)
-    with _file(settings) as file:
-        if name not in {*known, *file.read()}:
-            _exit_unknown(name, known)
-        file.remove(name)
-    _report(settings, name, is_paused=False, as_json=as_json)
+    with _control(settings) as control:
+        control.resume(name, known, LOCAL)
+    report(settings, name, is_paused=False, as_json=as_json)
+
+
+@app.command()
+def drain(
+    name: NameArgument,
+    config: ConfigOption = None,
+    seconds: DrainOption = 600,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Pause a backend, and wait until none of its requests runs any more; exit 1 if one does."""
+    from ollama_gateway.cli.paused_backend import wait_until_idle  # noqa: PLC0415 - `list` needs less
+
+    settings = load_for_stores(config)
+    _pause(settings, name)
+    wait_until_idle(settings, name, seconds, as_json=as_json)
+
+
+def _pause(settings: Settings, name: str) -> None:
+    """Pause a backend in the file; end the command with code 1 if that cannot be."""
+    from ollama_gateway.control.actor import LOCAL  # noqa: PLC0415 - `list` needs less
+
+    known = backend_names(settings)
+    with _control(settings) as control:
+        paused = control.pause(name, known, LOCAL)
+    if paused.issuperset(known):
+        say("warning: all backends are paused now: the gateway refuses requests (503)", err=True)
 
 
 @contextmanager
-def _file(settings: Settings) -> Iterator[PauseFile]:
-    """Open the pause file of the settings; exit with code 1 if it cannot be used."""
+def _control(settings: Settings) -> Iterator[PauseControl]:
+    """Open the pause file of the settings; exit with code 1 if it cannot be changed."""
+    from ollama_gateway.cli.recording import local_changes  # noqa: PLC0415 - see there
+    from ollama_gateway.control.errors import NoSuchThing  # noqa: PLC0415
+    from ollama_gateway.control.pausing import PauseControl  # noqa: PLC0415
+
     try:
-        yield PauseFile(settings.storage.data_dir)
+        with local_changes(settings, "gatewayctl backends") as recorder:
+            yield PauseControl(PauseFile(settings.storage.data_dir), recorder)
     except PausesBroken as error:
         exit_with(1, _fault(settings, error))
+    except NoSuchThing as error:
+        exit_with(1, f"gatewayctl backends: {error}")
 
 
 def _paused(settings: Settings) -> frozenset[str] | None:
@@ -156,11 +189,7 @@ def _fault(settings: Settings, error: PausesBroken) -> str:
     return f"gatewayctl backends: {error} (in {directory})"
 
 
-def _exit_unknown(name: str, known: list[str]) -> NoReturn:
-    exit_with(1, f"gatewayctl backends: {unknown_backend(name, known)}")
-
-
-def _statuses(settings: Settings) -> dict[str, BackendStatus]:
+def statuses_of(settings: Settings) -> dict[str, BackendStatus]:
     """Ask the running gateway for its backends, by name; print missing ones on stderr."""
     address = settings.server.admin_bind
     try:
@@ -179,47 +208,6 @@ def _from_settings(settings: Settings, paused: frozenset[str] | None) -> dict[st
         b.name: BackendStatus(b.priority, b.slots, None if paused is None else b.name in paused)
         for b in settings.backends
     }
-
-
-def _report(settings: Settings, name: str, *, is_paused: bool, as_json: bool) -> None:
-    """Print the result; exit with code 1 if the running gateway does not follow it."""
-    status = _when_in_force(settings, name, is_paused=is_paused)
-    is_in_force = status and status.paused == is_paused
-    if as_json:
-        in_flight = status and status.in_flight
-        done = {"name": name, "paused": is_paused, "in_flight": in_flight, "in_force": is_in_force}
-        print_json(done)
-    elif is_in_force is not False:
-        say(_done(name, status, is_paused=is_paused))
-        directory = printable(str(settings.storage.data_dir))
-        say(f"takes effect within a second in every gateway whose data_dir is {directory}")
-    if is_in_force is False:
-        exit_with(
-            1,
-            f"gatewayctl backends: the gateway on {settings.server.admin_bind} does not follow; "
-            "does it have another storage.data_dir?",
-        )
-
-
-def _when_in_force(settings: Settings, name: str, *, is_paused: bool) -> BackendStatus | None:
-    """Wait until the change is in force, but not longer than its time, and return the status."""
-    deadline = time.monotonic() + IN_FORCE_SECONDS
-    status = _statuses(settings).get(name)
-    while status and status.paused != is_paused and time.monotonic() < deadline:
-        time.sleep(_NAP)
-        with suppress(NoAnswer):
-            status = ask_statuses(settings.server).get(name)
-    return status
-
-
-def _done(name: str, status: BackendStatus | None, *, is_paused: bool) -> str:
-    if not is_paused:
-        return f"{printable(name)} is resumed: new requests go to it"
-    done = f"{printable(name)} is paused: no new requests go to it"
-    if status is None:
-        return done
-    running = {0: "none is", 1: "1 is"}.get(status.in_flight or 0, f"{status.in_flight} are")
-    return f"{done}, {running} still running"
 
 
 def _as_json(name: str, url: str, status: BackendStatus) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The options of `gatewayctl probe` and `gatewayctl models`."""
+"""The options of `gatewayctl probe`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,5 @@ def probe(
 ) -> None:
     """Ask every backend over the connection that requests use; exit 1 if one does not answer."""
     from ollama_gateway.cli.backends import probe as run  # noqa: PLC0415 - imports Trio and httpx
-
-    raise typer.Exit(run(config, wide=wide, as_json=as_json))
-
-
-def models(
-    config: ConfigOption = None,
-    wide: WideOption = False,  # noqa: FBT002 - a flag
-    as_json: JsonOption = False,  # noqa: FBT002 - a flag
-) -> None:
-    """List the models of each backend and of all together, from the copy in Redis if any.
-
-    Exit 1 if a backend does not answer.
-    """
-    from ollama_gateway.cli.backends import models as run  # noqa: PLC0415 - as above
 
     raise typer.Exit(run(config, wide=wide, as_json=as_json))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Final
 
 import typer
 
@@ -15,19 +15,12 @@ from ollama_gateway.cli.load_settings import load_for_stores
 from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import print_csv, print_json, print_table
 from ollama_gateway.cli.table import NOTHING, Column, Row
+from ollama_gateway.cli.wrong_input import as_options
+from ollama_gateway.control.usage import fields_of_usage, usage_document, ways_of
 from ollama_gateway.ledger.read.filtering import Filter
-from ollama_gateway.ledger.read.usage import (
-    COUNTS,
-    PERIODS,
-    WAYS,
-    By,
-    UsageSums,
-    dimensions_of,
-    total,
-)
+from ollama_gateway.ledger.read.usage import WAYS, By, UsageSums, dimensions_of, total
 from ollama_gateway.ledger.read.usage import usage as sums_of
 from ollama_gateway.printable import printable
-from ollama_gateway.settings.units import shown
 
 ByOption = Annotated[
     str,
@@ -41,10 +34,6 @@ PerOption = Annotated[
 ]
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV for spreadsheets.")]
 
-T = TypeVar("T", bound=str)
-MAX_WAYS: Final = 2
-"""Ways of `--by`; a third is more than a table shows."""
-_NAMELESS: Final = (None,) * (MAX_WAYS + 1)
 _COLUMNS: Final = (
     Column("requests", 2, is_number=True),
     Column("refused", 5, is_number=True),
@@ -70,7 +59,8 @@ def usage(  # noqa: PLR0913, PLR0917 - one for each option
     as_csv: CsvOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Sum up requests and tokens from the audit log."""
-    ways = _ways(by, per)
+    with as_options():
+        ways = ways_of(by, per)
     wanted = Filter(read_time_range(since, until), key=key, model=model)
     settings = load_for_stores(config)
     with opened(settings, "usage") as audit_log, readable_in_part("usage"):
@@ -78,31 +68,12 @@ def usage(  # noqa: PLR0913, PLR0917 - one for each option
         if not found:
             exit_if_unknown(settings, wanted, "usage")
         if as_json:
-            print_json([_as_json(one, ways) for one in found])
+            print_json([usage_document(one, ways) for one in found])
         elif as_csv:
-            head = _as_json(UsageSums(_NAMELESS, _NAMELESS), ways)
-            print_csv([head, *(_as_json(one, ways).values() for one in found)])
+            documents = (usage_document(one, ways).values() for one in found)
+            print_csv([fields_of_usage(ways), *documents])
         else:
             _print(found, ways, wide=wide)
-
-
-def _ways(by: str, per: str | None) -> tuple[By, ...]:
-    ways = tuple(_one_of(WAYS, text, "--by") for text in by.split(","))
-    if len(ways) > MAX_WAYS:
-        raise typer.BadParameter(f"takes {MAX_WAYS} at most", param_hint="--by")
-    if per is not None:
-        ways = (*ways, _one_of(PERIODS, per, "--per"))
-    if len(set(ways)) < len(ways):
-        raise typer.BadParameter("names one thing twice", param_hint="--by")
-    return ways
-
-
-def _one_of(known: Sequence[T], text: str, option: str) -> T:
-    for one in known:
-        if one == text:
-            return one
-    names = ", ".join(map(str, known))
-    raise typer.BadParameter(f"{shown(text)} is not one of {names}", param_hint=option)
 
 
 def _print(found: Sequence[UsageSums], ways: Sequence[By], *, wide: bool) -> None:
@@ -134,16 +105,3 @@ def _figures(one: UsageSums) -> Row:
 def _percent(share: float) -> str:
     """Return a share in percent; never 0 % if there is any."""
     return "<1%" if 0 < share < 0.01 else f"{share:.0%}"  # noqa: PLR2004 - one percent
-
-
-def _as_json(one: UsageSums, ways: Sequence[By]) -> dict[str, Any]:
-    group: dict[str, Any] = {}
-    for way, name, label in zip(ways, one.names, one.labels, strict=False):
-        if way == "key":
-            group |= {"key_id": name, "key_name": label}
-        else:
-            group[way.replace("-", "_")] = name
-    counts: dict[str, Any] = {count: getattr(one, count) for count in COUNTS}
-    if not one.cached_of_tokens:
-        counts["cached_tokens"] = None
-    return {**group, **counts, "total_tokens": one.total_tokens}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -25,7 +25,8 @@ class OperatorChange:
     before: Document | None = None
     """None for something that did not exist."""
     after: Document | None = None
-    """None for something that is gone."""
+    """None for something that is gone. A change whose result is known only when it is made may fill
+    in its own dict within the block."""
     reason: str | None = None
     """The operator's own words."""
 
@@ -40,6 +41,10 @@ class ChangeRecorder(Protocol):
         raises `ChangeNotRecorded` if that fails, and then nothing may change. Leaving it by an
         exception records that the change failed.
         """
+        ...
+
+    def making_all(self, changes: Sequence[OperatorChange]) -> AbstractContextManager[None]:
+        """Return the block in which several changes are made, all or none."""
         ...
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -26,9 +27,11 @@ from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes import figures, merging
 from ollama_gateway.processes.figures import MetricFamilies
 from ollama_gateway.processes.merging import JSONObject
+from ollama_gateway.processes.passing import PassedAPI
 from ollama_gateway.reasons import Reason
 from ollama_gateway.server.admin import METRICS_HEADERS
 from ollama_gateway.server.admin_access import AdminAccess
+from ollama_gateway.server.admin_api.operation import Operation
 from ollama_gateway.server.reload_handlers import JSON_HEADERS, Reloader
 from ollama_gateway.server.routes import Routes
 
@@ -100,6 +103,13 @@ class MergedAdmin:
     metrics: Metrics
     """The parent's own."""
     reloader: Reloader | None = None
+    operations: Sequence[Operation] = ()
+    """Of the admin API, those that the parent answers itself."""
+
+    @property
+    def passed(self) -> PassedAPI:
+        """The admin API of the processes."""
+        return PassedAPI(lambda: [member.path for member in self.roster.serving])
 
     def routes(self) -> Routes:
         """Return the routes, with the same paths as those of one process."""
@@ -111,7 +121,9 @@ class MergedAdmin:
             "/models.json": self.pass_on,
         }
         under = {"/limits": self.pass_on, "/explain": self.pass_on}
-        return self.access.routes(handlers, under, self.reloader)
+        return self.access.routes(
+            handlers, under, self.reloader, self.operations, self.passed.pass_on
+        )
 
     async def health(self, ask: Ask) -> None:
         """`/healthz`: the parent is alive."""
@@ -141,10 +153,15 @@ class MergedAdmin:
 
     async def status(self, ask: Ask) -> None:
         """`/status.json`: all processes together, and each one under `processes`."""
+        body = await self.merged_status()
+        await ask.downstream.respond(200, JSON_HEADERS, json.dumps(body).encode())
+
+    async def merged_status(self) -> JSONObject:
+        """Return the status of all processes together, and of each one under `processes`."""
         answers = await self._documents("/status.json")
         body = merging.status(answers, is_draining=self.roster.is_draining)
         body["processes"] = [self._process_status(number, answers[number]) for number in answers]
-        await ask.downstream.respond(200, JSON_HEADERS, json.dumps(body).encode())
+        return body
 
     def _process_status(self, number: int, answer: JSONObject | None) -> JSONObject:
         member = self.roster.members.get(number)

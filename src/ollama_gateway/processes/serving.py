@@ -11,14 +11,18 @@ from pathlib import Path
 from socket import socket
 from typing import Final
 
+import attrs
 import trio
 
+from ollama_gateway.backends.pausing import PauseFile
 from ollama_gateway.build_listeners import admin_access, admin_listener
+from ollama_gateway.ledger.recording_changes import LocalChanges
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes import spawn
 from ollama_gateway.processes.admin import MergedAdmin, Roster
 from ollama_gateway.processes.parent import Parent
+from ollama_gateway.processes.parent_operations import ParentOperations
 from ollama_gateway.processes.reaper import reap_as_init
 from ollama_gateway.processes.shared_settings import SharedSettings
 from ollama_gateway.processes.shares import share_of
@@ -113,8 +117,15 @@ async def _running_process(
 def _admin_routes(
     roster: Roster, metrics: Metrics, reloader: Reloader, settings: Settings
 ) -> Routes:
-    access = admin_access(settings.server)
-    return MergedAdmin(roster, access, metrics, reloader).routes()
+    merged = MergedAdmin(roster, admin_access(settings.server), metrics, reloader)
+    secret, directory = settings.audit.chain_key, settings.storage.data_dir
+    operations = ParentOperations(
+        merged.merged_status,
+        PauseFile(directory),
+        LocalChanges(directory, secret.reveal().encode() if secret else b""),
+        reloader,
+    )
+    return attrs.evolve(merged, operations=operations.all()).routes()
 
 
 async def _reap_orphans(roster: Roster) -> None:

@@ -1,4 +1,4 @@
-"""How commands open the audit log, and how they print output that may be endless."""
+"""How commands open the audit log, follow it, and print output that may be endless."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import contextmanager
 from types import FrameType
+from typing import Final
 
 import typer
 
 from ollama_gateway.cli.output import say
-from ollama_gateway.ledger.read.audit_log import AuditLog
+from ollama_gateway.ledger.read.audit_log import AuditLog, AuditPlace, merged, start_at_newest
+from ollama_gateway.ledger.read.filtering import Filter
+from ollama_gateway.ledger.read.records import StoredRecord
 from ollama_gateway.ledger.read.reporting import ReportFault
-from ollama_gateway.ledger.read.stored import AuditTableReader
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
 
@@ -23,6 +25,10 @@ from ollama_gateway.settings import Settings
 def error_printer(command: str) -> ReportFault:
     """Return a function that prints a line on stderr, with the name of the command."""
     return lambda line: say(f"gatewayctl {command}: {printable(line)}", err=True)
+
+
+NAP: Final = 0.5
+"""Seconds between two looks for new records."""
 
 
 @contextmanager
@@ -38,7 +44,7 @@ def opened(settings: Settings, command: str) -> Iterator[AuditLog]:
         faults.append(fault)
         tell(fault)
 
-    with reading(settings, report) as audit_log:
+    with place_of(settings).reading(report) as audit_log:
         if not audit_log.segments() and not faults:
             report_no_journals(settings, command)
         yield audit_log
@@ -46,18 +52,10 @@ def opened(settings: Settings, command: str) -> Iterator[AuditLog]:
         raise typer.Exit(1)
 
 
-@contextmanager
-def reading(settings: Settings, report: ReportFault) -> Iterator[AuditLog]:
-    """Open the audit log; `report` takes a line for each thing that cannot be read."""
-    table = audit_table_reader(settings)
-    with closing(table) if table else nullcontext():
-        yield AuditLog(settings.storage.data_dir, report, table)
-
-
-def audit_table_reader(settings: Settings) -> AuditTableReader | None:
-    """Return a reader of the records in PostgreSQL; None if these settings name none."""
+def place_of(settings: Settings) -> AuditPlace:
+    """Return where the records of these settings are."""
     url = settings.storage.database_url
-    return AuditTableReader(url.reveal()) if url else None
+    return AuditPlace(settings.storage.data_dir, url.reveal() if url else None)
 
 
 def report_no_journals(settings: Settings, command: str) -> None:
@@ -102,3 +100,19 @@ def until_stopped() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def newest(audit_log: AuditLog, wanted: Filter, limit: int | None) -> Iterator[StoredRecord]:
+    """Yield the newest wanted records that are there now, or all if there is no limit."""
+    segments = audit_log.segments()
+    if limit is not None:
+        start_at_newest(segments, wanted, limit)
+    yield from merged(segments, wanted)
+
+
+def following(
+    audit_log: AuditLog, wanted: Filter, stopped: threading.Event
+) -> Iterator[StoredRecord]:
+    """Yield the wanted records that come, until the event is set."""
+    while not stopped.wait(NAP):
+        yield from audit_log.records(wanted)

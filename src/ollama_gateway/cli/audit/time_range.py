@@ -1,15 +1,12 @@
-"""`--since` and `--until`: a duration before now, a moment (RFC 3339), or a day in UTC."""
+"""The options `--since` and `--until`."""
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from ollama_gateway.ledger.read.filtering import TimeRange
-from ollama_gateway.settings.units import seconds, shown
 
 SinceOption = Annotated[
     str | None,
@@ -24,32 +21,13 @@ UntilOption = Annotated[
     typer.Option("--until", metavar="TIME", help="Only requests that began before; like --since."),
 ]
 
-_DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_MOMENT: Final = re.compile(
-    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE
-)
-
 
 def read_time_range(since: str | None, until: str | None) -> TimeRange:
     """Read the two options, either of which may be missing."""
-    now = datetime.now(UTC)
-    begin = None if since is None else _read("--since", since, now)
-    end = None if until is None else _read("--until", until, now)
-    if begin and end and end <= begin:
-        raise typer.BadParameter("must be later than --since", param_hint="--until")
-    return TimeRange(begin, end)
+    if since is None and until is None:
+        return TimeRange()
+    from ollama_gateway.cli.wrong_input import as_options  # noqa: PLC0415 - seldom needed
+    from ollama_gateway.control.time_ranges import time_range_of  # noqa: PLC0415
 
-
-def _read(option: str, text: str, now: datetime) -> datetime:
-    try:
-        if _DAY.fullmatch(text):
-            return datetime.fromisoformat(text).replace(tzinfo=UTC)
-        if _MOMENT.fullmatch(text):
-            return datetime.fromisoformat(text.upper()).astimezone(UTC)
-        return now - timedelta(seconds=seconds(text))
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(
-            f"{shown(text)} is neither a duration like 7d or 12h"
-            " nor a moment like 2026-07-01T08:00:00Z",
-            param_hint=option,
-        ) from None
+    with as_options():
+        return time_range_of(since, until)

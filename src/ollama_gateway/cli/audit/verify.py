@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import attrs
 import typer
 
-from ollama_gateway.cli.audit.sources import audit_table_reader, error_printer, report_no_journals
+from ollama_gateway.cli.audit.sources import error_printer, place_of, report_no_journals
 from ollama_gateway.cli.audit.verify_sums import verify_sums
 from ollama_gateway.cli.load_settings import load_for_stores
 from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
@@ -110,7 +110,7 @@ def _check(settings: Settings, expected_head: bytes, report: ReportFault) -> lis
 
 def _followed(settings: Settings, chains: Chains, report: ReportFault) -> list[ChainReport]:
     """Follow the journals, and PostgreSQL if the settings name one that can be reached."""
-    if records := audit_table_reader(settings):
+    if records := place_of(settings).table_reader():
         try:
             with closing(records):
                 return chains.joined(records)

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import Final
 
+import attrs
+
 from ollama_gateway.ledger.journal import JournalError
-from ollama_gateway.ledger.read.filtering import Filter
+from ollama_gateway.ledger.read.filtering import EVERYTHING, Filter
 from ollama_gateway.ledger.read.grouping import GroupSum
 from ollama_gateway.ledger.read.journal_reader import JournalReader, paths_in
 from ollama_gateway.ledger.read.page import Page
@@ -92,13 +95,13 @@ class AuditLog:
         return chain.from_iterable(segment.running() for segment in self._here())
 
     def find(self, request_id: str) -> StoredRecord | None:
-        """Return the record of a request, ended or not."""
+        """Return the record of a request or a change, ended or not."""
         for segment in self._here():
             if found := segment.find(request_id):
                 return found
         if stored := self._table.ask(lambda table: table.find(request_id)):
             journal, seq, text = stored
-            return next(self._segment(journal).read(Page([(seq, text)])), None)
+            return next(self._segment(journal).read(Page([(seq, text)]), EVERYTHING), None)
         return None
 
     def _here(self) -> Sequence[Segment]:
@@ -126,6 +129,25 @@ class AuditLog:
     def _segment(self, identity: str) -> Segment:
         new = Segment(identity, self._table, self._report)
         return self._segments.setdefault(identity, new)
+
+
+@attrs.frozen
+class AuditPlace:
+    """Where the records are: the journals of a directory, and those in PostgreSQL, if any."""
+
+    directory: Path
+    database_url: str | None = attrs.field(default=None, repr=False)
+
+    @contextmanager
+    def reading(self, report: ReportFault) -> Iterator[AuditLog]:
+        """Open the audit log; `report` takes a line for each thing that cannot be read."""
+        table = self.table_reader()
+        with closing(table) if table else nullcontext():
+            yield AuditLog(self.directory, report, table)
+
+    def table_reader(self) -> AuditTableReader | None:
+        """Return a reader of the records in PostgreSQL; None if there are none."""
+        return AuditTableReader(self.database_url) if self.database_url else None
 
 
 def merged(segments: Iterable[Segment], wanted: Filter) -> Iterator[StoredRecord]:

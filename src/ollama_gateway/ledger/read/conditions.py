@@ -6,6 +6,7 @@ from datetime import datetime
 from itertools import product
 from typing import Any, Final
 
+from ollama_gateway.ledger.daily_sums import REQUESTS
 from ollama_gateway.ledger.read.filtering import Condition, Filter, Operator
 from ollama_gateway.ledger.read.grouping import DAY
 from ollama_gateway.ledger.read.records import as_text
@@ -33,6 +34,13 @@ def alternatives_of(wanted: Filter) -> tuple[list[str], dict[str, Any]]:
     values = {f"v{number}": _value(one) for number, one in enumerate(conditions)}
     choices = [_choices(one, name) for one, name in zip(conditions, values, strict=True)]
     return [f"({' AND '.join(chosen) or 'TRUE'})" for chosen in product(*choices)], values
+
+
+def kind_condition(wanted: Filter) -> str:
+    """Return the condition that every wanted record's kind fulfils; the sums have no kinds."""
+    if wanted.kind is None:
+        return "TRUE"
+    return REQUESTS if wanted.kind == "request" else "kind = 'change'"
 
 
 def _choices(one: Condition, name: str) -> list[str]:

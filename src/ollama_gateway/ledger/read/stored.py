@@ -17,6 +17,7 @@ from typing import Any, Final
 import attrs
 
 from ollama_gateway.ledger.chain import Checkpoint, Link
+from ollama_gateway.ledger.daily_sums import REQUESTS
 from ollama_gateway.ledger.facts import SUMMED
 from ollama_gateway.ledger.postgres import COLUMNS, values_of
 from ollama_gateway.ledger.read.conditions import (
@@ -24,6 +25,7 @@ from ollama_gateway.ledger.read.conditions import (
     alternatives_of,
     conditions_of,
     expression_of,
+    kind_condition,
 )
 from ollama_gateway.ledger.read.daily_sums_reader import DailySums, read_sums
 from ollama_gateway.ledger.read.filtering import Filter
@@ -190,7 +192,7 @@ class AuditTableReader:
         names = ", ".join(map(expression_of, dimensions))
         counts = ", ".join(SUMS.values())
         groups = ", ".join(str(place) for place in range(1, len(dimensions) + 1))
-        source = f"FROM gateway_audit WHERE {_RANGE} AND {where}"
+        source = f"FROM gateway_audit WHERE {_RANGE} AND {REQUESTS} AND {where}"
         sums = f"""SELECT {names}, count(*), {counts}, {BEGAN.format("max(started_at)")}
             {source} AND NOT ({_IS_ODD}) GROUP BY {groups}"""
         odd = f"SELECT seq, document {source} AND ({_IS_ODD}) ORDER BY seq"
@@ -211,7 +213,7 @@ class AuditTableReader:
         return read_sums(self._database, wanted, dimensions, journals)
 
     def find(self, request_id: str) -> tuple[str, int, bytes] | None:
-        """Return a request's record: its journal, its seq, its text."""
+        """Return the record of a request or a change: its journal, its seq, its text."""
         for journal, seq, document in self._ask(_FIND, id=as_text(request_id)):
             return journal, seq, document.encode()
         return None
@@ -246,7 +248,7 @@ class AuditTableReader:
         if len(alternatives) > 1 and not self._are_keys_indexed():
             where, values = conditions_of(wanted)  # one walk over all records, and not two
             alternatives = [where]
-        ordered = f"ORDER BY {order} {_LIMIT}"
+        ordered, bounded = f"ORDER BY {order} {_LIMIT}", f"{kind_condition(wanted)} AND {bounded}"
         parts = [f"({_ROWS} AND {bounded} AND {where} {ordered})" for where in alternatives]
         union = " UNION ALL ".join(parts)
         select = f"SELECT seq, document FROM ({union}) AS found {ordered}"  # noqa: S608 - our names

@@ -25,7 +25,8 @@ from typing import Any, Final
 import anyio
 import attrs
 
-from ollama_gateway.limits.redis.operations import Operation, ReadUsage, Renew, Reserve, Settle
+from ollama_gateway.limits.redis.forgiving import Forgive
+from ollama_gateway.limits.redis.operations import ReadUsage, RedisOperation, Renew, Reserve, Settle
 from ollama_gateway.limits.redis.scripts import AccountBroken, Batch, QuotaRedisDown, RedisScripts
 from ollama_gateway.limits.redis.ticks import Ticks
 from ollama_gateway.log import get_logger
@@ -86,7 +87,7 @@ class Pipeline:
         self._scripts = scripts
         self._metrics = metrics
         self._ticks = Ticks(scripts.timeout / TICKS_A_TIMEOUT, metrics.loop_late)
-        self._batcher = Batcher[Sequence[Operation], Sequence[Any]](self._run, runner=runner)
+        self._batcher = Batcher[Sequence[RedisOperation], Sequence[Any]](self._run, runner=runner)
         self._settlements: deque[Settle] = deque()
         self._sent_twice: set[str] = set()
         """Ids of reservations that were sent twice and are not settled."""
@@ -124,7 +125,7 @@ class Pipeline:
                     with anyio.move_on_after(CLOSING_SECONDS, shield=True):
                         await self._confirm()
 
-    async def submit(self, *operations: Operation) -> Sequence[Any]:
+    async def submit(self, *operations: RedisOperation) -> Sequence[Any]:
         """Run operations; return the result of each, or a QuotaRedisDown for one that was refused.
 
         Without operations this only reads the generation and the time. Raises QuotaRedisDown if
@@ -137,14 +138,14 @@ class Pipeline:
             self.note(fault)
             raise QuotaRedisDown(fault) from error
 
-    async def ask(self, operation: Operation) -> Any:
+    async def ask(self, operation: RedisOperation) -> Any:
         """Run one operation and return its result; raises QuotaRedisDown."""
         (outcome,) = await self.submit(operation)
         if isinstance(outcome, QuotaRedisDown):
             raise outcome
         return outcome
 
-    async def ask_in_time(self, operation: Operation) -> Any:
+    async def ask_in_time(self, operation: RedisOperation) -> Any:
         """Run one operation for a waiting client; return None if time is up.
 
         Time is the timeout, or twice as much if Redis answered lately.
@@ -192,7 +193,7 @@ class Pipeline:
             if self._must_retry:
                 await anyio.sleep(RETRY_SECONDS)
 
-    def _run(self, items: Sequence[Sequence[Operation]]) -> Sequence[Sequence[Any]]:
+    def _run(self, items: Sequence[Sequence[RedisOperation]]) -> Sequence[Sequence[Any]]:
         """Run one batch, in the batcher's thread."""
         settlements = self._due()
         try:
@@ -209,7 +210,7 @@ class Pipeline:
                 self._settlements.append(settlement)  # at the end, where it blocks no others
         return [[_in_epoch(batch, op, next(outcomes)) for op in item] for item in items]
 
-    def _tried(self, operations: Sequence[Operation]) -> Batch:
+    def _tried(self, operations: Sequence[RedisOperation]) -> Batch:
         """Run a batch, and once more if Redis answered lately and there is time for it."""
         was_lately, began = self._answered_lately(), time.monotonic()
         try:
@@ -224,7 +225,7 @@ class Pipeline:
         )
         return self._scripts.run(self._timed(operations))
 
-    def _timed(self, operations: Sequence[Operation]) -> Sequence[Operation]:
+    def _timed(self, operations: Sequence[RedisOperation]) -> Sequence[RedisOperation]:
         """Give each operation that must not take effect late its last moment, from now."""
         if self.state is None:
             return operations
@@ -270,9 +271,11 @@ def _is_refused(outcome: Any) -> bool:
     return isinstance(outcome, QuotaRedisDown) and not isinstance(outcome, AccountBroken)
 
 
-def _in_epoch(batch: Batch, operation: Operation, outcome: Any) -> Any:
+def _in_epoch(batch: Batch, operation: RedisOperation, outcome: Any) -> Any:
     """Reject the answer of a Redis that had lost everything, or is still being rebuilt."""
-    if not isinstance(operation, Reserve | ReadUsage) or isinstance(outcome, QuotaRedisDown):
+    if not isinstance(operation, Reserve | ReadUsage | Forgive) or isinstance(
+        outcome, QuotaRedisDown
+    ):
         return outcome
     is_current = operation.generation == batch.generation and not batch.is_rebuilding
     return outcome if is_current or operation.generation is None else QuotaRedisDown()

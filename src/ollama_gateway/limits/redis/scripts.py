@@ -22,7 +22,7 @@ from ollama_gateway.limits.quota import LEASE_SECONDS
 from ollama_gateway.limits.redis.operations import (
     GENERATION_KEY,
     REBUILD_KEY,
-    Operation,
+    RedisOperation,
     milliseconds,
 )
 from ollama_gateway.storage.redis import RedisConnection, RedisFailed
@@ -31,7 +31,7 @@ from ollama_gateway.storage.redis_faults import RedisFault, fault_of
 TIMEOUT_SECONDS: Final = 0.25
 """Seconds that Redis has to answer, or to accept a connection; `redis.timeout` by default."""
 
-_OF_ACCOUNTS: Final = ("reserve", "settle", "renew", "usage", "contribute")
+_OF_ACCOUNTS: Final = ("reserve", "settle", "renew", "usage", "contribute", "forgive")
 _ALONE: Final = ("generation", "rebuild", "contributed")
 
 
@@ -101,7 +101,7 @@ class RedisScripts:
         """Close the connection."""
         self._redis.close()
 
-    def run(self, operations: Sequence[Operation]) -> Batch:
+    def run(self, operations: Sequence[RedisOperation]) -> Batch:
         """Run a batch in order; raises QuotaRedisDown if the whole batch failed."""
         try:
             return self._redis.ask(partial(self._run_all, operations=operations))
@@ -109,7 +109,7 @@ class RedisScripts:
             # From None: its cause is redis-py's, with the text of the server.
             raise QuotaRedisDown(failure.fault) from None
 
-    def _run_all(self, client: redis.Redis, operations: Sequence[Operation]) -> Batch:
+    def _run_all(self, client: redis.Redis, operations: Sequence[RedisOperation]) -> Batch:
         """Run a batch, and once more what failed for want of a script; read the replies."""
         batch = self._run(client, operations)
         outcomes = list(batch.outcomes)
@@ -124,7 +124,7 @@ class RedisScripts:
         read = [_read(op, reply) for op, reply in zip(operations, outcomes, strict=True)]
         return attrs.evolve(batch, outcomes=read)
 
-    def _run(self, client: redis.Redis, operations: Sequence[Operation]) -> Batch:
+    def _run(self, client: redis.Redis, operations: Sequence[RedisOperation]) -> Batch:
         """Run a batch; its outcomes are raw replies."""
         if not self._digests:
             self._digests = {n: client.script_load(t) for n, t in self._texts.items()}
@@ -166,7 +166,7 @@ def _is_read_only(outcome: object) -> bool:
     return isinstance(outcome, Exception) and fault_of(outcome) is RedisFault.READ_ONLY
 
 
-def _read(operation: Operation, reply: object) -> Any:
+def _read(operation: RedisOperation, reply: object) -> Any:
     if isinstance(reply, redis.ResponseError) and "WRONGTYPE" in str(reply):
         return AccountBroken(RedisFault.OTHER)
     if isinstance(reply, Exception):
