@@ -50,10 +50,15 @@ def test_keys_made_over_the_api_keep_their_budgets(
 ) -> None:
     """Each key gets the budget of a change of all and no token more, and nothing once revoked."""
     simulators = {"quick": SIMULATORS["quick"]}
-    settings = {"GATEWAY_SERVER_PROCESSES": "2", "GATEWAY_SERVER_ADMIN_TOKEN": TOKEN}
     with (
         redis_server() as url,
-        fleet(tmp_path, simulators, GATEWAY_REDIS_URL=url, **settings) as started,
+        fleet(
+            tmp_path,
+            simulators,
+            GATEWAY_REDIS_URL=url,
+            GATEWAY_SERVER_PROCESSES="2",
+            GATEWAY_SERVER_ADMIN_TOKEN=TOKEN,
+        ) as started,
     ):
         poor = {"limits": {"tokens_per_month": 1}}
         names = [f"student-{number}" for number in range(sizes.at_once // EACH)]
