@@ -29,7 +29,7 @@ def end_of(scenario: Scenario) -> tuple[str, str | None, str | None]:
 
 async def test_while_its_body_is_read(autojump_clock: Clock) -> None:
     """The client gets a 403 at once, and no backend is asked."""
-    body = TimedBody([(0, b'{"model":"m1",'), (9, b'"messages":[]}')])
+    body = TimedBody([(0.1, b'{"model":"m1",'), (9, b'"messages":[]}')])
     async with open_scenario() as scenario:
         found = await cancelled_at(scenario, 0.5, partial(scenario.ask, body=body))
 
@@ -57,7 +57,7 @@ async def test_while_its_limits_are_waited_for(autojump_clock: Clock) -> None:
 
 async def test_while_the_places_of_a_late_body_are_waited_for(autojump_clock: Clock) -> None:
     """Its stage is that of the limits, before a byte of its body is read."""
-    body = TimedBody([(0, b'{"model":"m1",'), (9, b'"messages":[]}')])
+    body = TimedBody([(0.1, b'{"model":"m1",'), (9, b'"messages":[]}')])
     async with limited(KeyLimits(concurrent_requests=1)) as made:
         limits = made.scenario.gateway.parts.limits
         store, limits.store = limits.store, LateLimits(limits.store)
@@ -103,8 +103,9 @@ async def test_while_it_races_with_a_hedge(autojump_clock: Clock) -> None:
     settings = {"GATEWAY_RACE_HEDGE_AFTER": "1s", "GATEWAY_RACE_MAX_HEDGE_RATIO": "1"}
     async with open_scenario(settings=settings) as scenario:
         for simulator in scenario.simulators.values():
-            await scenario.ask()
+            simulator.load("m1", -1)
             simulator.script(Script(hang_after=0))
+        await scenario.poll()
         began = trio.current_time()
         found = await cancelled_at(scenario, 1.5, scenario.ask)
         await trio.testing.wait_all_tasks_blocked()
@@ -253,8 +254,8 @@ async def test_in_the_instant_of_a_chunk(
 
         async def cancel() -> None:
             await trio.sleep(at)
-            for one in listed(scenario):
-                answers.append(requests.cancel(in_flight(scenario), one["id"], EVA))
+            ids = [one["id"] for one in listed(scenario)]
+            answers.extend(requests.cancel(in_flight(scenario), one, EVA) for one in ids)
 
         nursery.start_soon(cancel)
         reply = await scenario.ask()

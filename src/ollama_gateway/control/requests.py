@@ -26,6 +26,7 @@ STEP: Final = 64
 """Requests that are looked at in one step: a fraction of a millisecond."""
 MAX_IDS: Final = 1000
 """Ids of requests that the record of one change lists."""
+NO_CURSOR: Final = "not a cursor"
 _UNIX: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -201,7 +202,10 @@ def _cursor(item: Document) -> str:
 def _place(cursor: str) -> tuple[int, str]:
     """Return the place that a cursor names; raises ValueError."""
     moment, _, request_id = cursor.partition("/")
-    began = datetime.fromisoformat(moment)
+    try:
+        began = datetime.fromisoformat(moment)
+    except ValueError:
+        raise ValueError(NO_CURSOR) from None
     if began.tzinfo is None or not request_id:
-        raise ValueError("not a cursor")
+        raise ValueError(NO_CURSOR)
     return (began - _UNIX) // timedelta(microseconds=1), request_id
