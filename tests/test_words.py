@@ -51,6 +51,7 @@ SAME_FILE = {
     "postgres.py": "PostgreSQL, for all, for keys and for records",
     "sqlite.py": "SQLite, for all and for keys",
     "reading.py": "reading frames: in all dialects, and frames of any length",
+    "requests.py": "the requests that run: as documents, and their commands",
     "store.py": "a store of keys, its use by commands, and the store of limits",
     "usage.py": "sums of usage, and their command",
     "__main__.py": "what `python -m` runs",

@@ -67,6 +67,7 @@ COMMANDS: Final = {
         "audit.commands:app",
         "Look at the audit log: every request and how it ended.",
     ),
+    "requests": ("requests:app", "List the requests that run now, and cancel them."),
     "backends": ("pausing:app", "List, pause and resume backends."),
     "keys": ("keys.commands:app", "Create, list, change and revoke API keys."),
     "db": ("db:app", "Prepare the PostgreSQL database and import into it."),
