@@ -8,10 +8,13 @@ from pathlib import Path
 from ollama_gateway.ledger.chain import Link, verify
 from ollama_gateway.ledger.document import document_of, intent_of
 from ollama_gateway.ledger.journal import Journal, JournalEntry, checkpoint_of, links_of, reading
+from ollama_gateway.ledger.operator_change import OperatorChange
 from ollama_gateway.ledger.record import AuditRecord
 
 KEY = b"secret"
 BEGAN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+CHANGE = OperatorChange("mia", "keys.update", "k1", {"name": "alice"}, {"name": "bob"}, "a typo")
 
 
 def record(request_id: str, *, minutes: int = 0) -> AuditRecord:

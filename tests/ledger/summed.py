@@ -52,8 +52,8 @@ def older_links(numbers: Iterable[int]) -> list[Link]:
 
 
 def store_as_older(url: str, journal: str, given: Iterable[Link]) -> None:
-    """Store records as a gateway does that knows neither the sums nor cached tokens."""
-    names = [name for name in COLUMNS if name != "cached_tokens"]
+    """Store records as a gateway does that knows neither the sums nor the newer columns."""
+    names = [name for name in COLUMNS if name not in {"cached_tokens", "kind"}]
     statement = (
         f"INSERT INTO gateway_audit ({', '.join(names)})"  # noqa: S608 - our names
         f" VALUES ({', '.join('%s' for _ in names)}) ON CONFLICT DO NOTHING"

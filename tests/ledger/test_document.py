@@ -98,12 +98,13 @@ def test_the_columns_in_postgresql() -> None:
         ("completion_tokens", "bigint"),
         ("tokens_source", "text"),
         ("spender", "text"),
+        ("kind", "text"),
     ]
 
 
 def test_what_a_filter_compares_is_a_field() -> None:
-    """Each name in `Filter` but the time range and the key is the name of a stored field."""
-    names = {field.name for field in attrs.fields(Filter)} - {"time_range", "key"}
+    """Each name in `Filter` but the time range, the key and the kind is that of a stored field."""
+    names = {field.name for field in attrs.fields(Filter)} - {"time_range", "key", "kind"}
 
     assert names <= {field.name for field in RECORD_FIELDS}
 

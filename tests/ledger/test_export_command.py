@@ -29,12 +29,13 @@ def exported(*options: str) -> tuple[list[str], str]:
 
 
 def test_all_records_are_exported_as_they_are_listed(data_dir: Path) -> None:
-    """One JSON object a line, the same as `audit list --json`, of all journals."""
+    """One JSON object a line, as in `audit list --json` and with its kind, of all journals."""
     written(data_dir, [ended("a", 0), ended("c", 20)], [ended("b", 10, end_user="=1")])
 
     result = run("audit", "export")
 
-    assert [json.loads(line) for line in result.stdout.splitlines()] == listed()
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert found == [{**document, "kind": "request"} for document in listed()]
     assert exported()[0] == ["a", "b", "c"]
 
 
@@ -94,7 +95,8 @@ def test_csv_has_a_column_for_each_field(data_dir: Path) -> None:
     )
 
     [document] = listed()
-    assert list(rows[0]) == list(document)
+    behind = ["kind", "change_id", "at", "by", "action", "target", "before", "after"]
+    assert list(rows[0]) == [*document, *behind]
     assert rows[0]["end_user"] == '\'=HYPERLINK("x")'
     assert json.loads(rows[0]["attempts"]) == document["attempts"]
     assert (rows[0]["reason"], rows[0]["status"]) == ("", "200")

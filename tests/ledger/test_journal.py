@@ -187,7 +187,7 @@ def odd_intent(path: Path) -> None:
         (a_directory, "not a file"),
         (a_pipe, "not a file"),
         (garbage, "file is not a database"),
-        (executed("PRAGMA user_version = 99"), "schema 99, this one knows 2"),
+        (executed("PRAGMA user_version = 99"), "schema 99, this one knows 3"),
         (odd_intent, "a row is not as this program writes it"),
     ],
 )

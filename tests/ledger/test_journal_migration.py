@@ -17,12 +17,13 @@ import pytest
 from ollama_gateway.ledger import journal_migration
 from ollama_gateway.ledger.document import document_of, to_text
 from ollama_gateway.ledger.journal import JOURNAL_FORMAT, JournalError
-from ollama_gateway.ledger.journal_migration import migrate, remove_copies
+from ollama_gateway.ledger.journal_migration import SCHEMA_VERSION, migrate, remove_copies
 from ollama_gateway.ledger.ownership import own_journal, recover
 from ollama_gateway.ledger.read.verifying import Chains
+from ollama_gateway.ledger.recording_changes import JournalChanges
 from ollama_gateway.storage.sqlite import SQLiteFile
 from tests.ledger.audit_logs import changed, ran
-from tests.ledger.records import KEY, ids, intent, journal, record
+from tests.ledger.records import CHANGE, KEY, final, ids, intent, journal, record
 from tests.ledger.version_1 import contents, version, write_version_1
 
 SCRIPT = """
@@ -106,7 +107,7 @@ def test_rows_are_the_same_byte_for_byte(path: Path) -> None:
         migrate(file)
 
     copy = path.with_name("journal-0.db.bak-1")
-    assert (version(path), version(copy)) == (2, 1)
+    assert (version(path), version(copy)) == (SCHEMA_VERSION, 1)
     assert contents(path) == contents(copy) == before
     assert copy.stat().st_mode & 0o777 == 0o600
     assert sorted(found.name for found in path.parent.glob("*.new-*")) == []
@@ -144,7 +145,7 @@ def test_a_migration_that_is_killed_goes_on(tmp_path: Path, statements: int) -> 
     assert contents(path) == before
     journal(path).close()
 
-    assert (contents(path), version(path), faults(path)) == (before, 2, [None])
+    assert (contents(path), version(path), faults(path)) == (before, SCHEMA_VERSION, [None])
     assert version(path.with_name("journal-0.db.bak-1")) == 1
 
 
@@ -163,7 +164,7 @@ def test_an_older_gateway_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyP
     changed(path, "DELETE FROM rows WHERE seq <= 3")
     journal(path).close()
 
-    assert (version(path), faults(path)) == (2, [None])
+    assert (version(path), faults(path)) == (SCHEMA_VERSION, [None])
 
 
 def interrupt_at(file: SQLiteFile, count: int) -> Any:
@@ -199,7 +200,25 @@ def test_journals_of_ended_processes_are_brought_forward(tmp_path: Path) -> None
     write_version_1(tmp_path / "journal-3.db", [document(1)])
 
     assert recover(tmp_path, key=KEY) == []
-    assert version(tmp_path / "journal-3.db") == 2
+    assert version(tmp_path / "journal-3.db") == SCHEMA_VERSION
+
+
+def test_version_2_is_brought_forward(tmp_path: Path) -> None:
+    """A copy is kept, nothing that was there changes, and changes can be recorded."""
+    path = tmp_path / "journal-0.db"
+    with closing(journal(path)) as owned:
+        owned.commit([final("r1"), intent("r2")])
+    changed(path, "DROP TABLE changes")
+    changed(path, "PRAGMA user_version = 2")
+    before = contents(path)
+    with closing(open_file(path)) as file:
+        migrate(file)
+
+    assert (version(path), version(path.with_name("journal-0.db.bak-2"))) == (SCHEMA_VERSION, 2)
+    assert contents(path) == contents(path.with_name("journal-0.db.bak-2")) == before
+    with closing(journal(path)) as owned, JournalChanges(owned, lambda _: None).making(CHANGE):
+        pass
+    assert faults(path) == [None]
 
 
 def test_copies_go_after_a_while(path: Path) -> None:
@@ -232,6 +251,6 @@ def test_version_1_is_read_as_it_is(data_dir: Path) -> None:
     assert (path.read_bytes(), version(path)) == (before, 1)
     journal(path).close()
 
-    assert version(path) == 2
+    assert version(path) == SCHEMA_VERSION
     assert [ran(*command) for command in commands] == first
     assert json.loads(first[0])[0]["prompt_tokens"] > 0

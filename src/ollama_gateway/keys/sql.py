@@ -71,9 +71,14 @@ class KeyStore(KeyStatements):
         limits: KeyLimits = KeyLimits(),  # noqa: B008 - frozen
         user_header: str | None = None,
         aliases: Aliases = NO_ALIASES,
+        *,
+        key_id: str | None = None,
     ) -> tuple[APIKey, str]:
-        """Make a key; return it and its text, which is stored nowhere."""
-        secret = generate()
+        """Make a key, with a new id unless one is given; return it and its text.
+
+        The text is stored nowhere.
+        """
+        secret = generate(key_id)
         rights = {"models": models, "endpoints": endpoints, "limits": limits}
         times = {"created_at": self._now(), "expires_at": expires_at}
         own = {"user_header": user_header, "aliases": aliases}

@@ -23,6 +23,7 @@ from ollama_gateway.ledger.ownership import own_journal
 from ollama_gateway.ledger.partitions import Partitions
 from ollama_gateway.ledger.postgres import UPKEEP, AuditTable
 from ollama_gateway.ledger.read.reporting import OncePerFault
+from ollama_gateway.ledger.recording_changes import JournalChanges
 from ollama_gateway.ledger.upkeep import Upkeep
 from ollama_gateway.ledger.writer import JournalWriter, write_journal
 from ollama_gateway.log import get_logger
@@ -47,6 +48,8 @@ class AuditServices:
     flusher: Flusher | None
     """None without PostgreSQL."""
     partitions: Partitions | None
+    changes: JournalChanges
+    """Records what operators change in this process."""
 
     def keep_for(self, seconds: float) -> None:
         """Keep records for this long from now on."""
@@ -112,7 +115,8 @@ async def open_audit(
             note_killed(record)
         stack.callback(upkeep.log_head)
         await stack.enter_async_context(write_journal(writer))
-        yield AuditServices(writer, upkeep, flusher, partitions)
+        changes = JournalChanges(journal, writer.put_off)
+        yield AuditServices(writer, upkeep, flusher, partitions, changes)
 
 
 async def _give_up(owned: ExitStack, writer: JournalWriter, runner: Runner) -> None:

@@ -34,6 +34,8 @@ COUNTS: Final = {
     "cached_of_tokens": "coalesce(sum(prompt_tokens) FILTER (WHERE cached_tokens IS NOT NULL), 0)",
 }
 """The counts of a sum, as they are made of records."""
+REQUESTS: Final = "kind IS NULL"
+"""The condition that leaves the changes of operators out."""
 DAY: Final = "(started_at AT TIME ZONE 'UTC')::date"
 _VALUES: Final = ", ".join(FIELDS)
 _OF_RECORDS: Final = ", ".join(f"{count} AS {name}" for name, count in COUNTS.items())
@@ -56,17 +58,17 @@ def _add(source: str) -> str:
 
 
 _OF_PARTITION: Final = """{} AS audit, gateway_audit_uncounted AS lacking
-    WHERE audit.journal = lacking.journal AND seq > counted AND seq <= upto"""
+    WHERE audit.journal = lacking.journal AND seq > counted AND seq <= upto AND kind IS NULL"""
 """The records of a partition that the sums lack."""
 _NEXT: Final = b"""SELECT journal, counted, upto FROM gateway_audit_uncounted
     ORDER BY journal LIMIT 1 FOR UPDATE"""
 # An edited table may have two records with one seq; no batch ends between them.
 _COUNT: Final = f"""WITH batch AS MATERIALIZED (
-        SELECT seq, started_at, {_VALUES},
+        SELECT seq, kind, started_at, {_VALUES},
             prompt_tokens, completion_tokens, cached_tokens
         FROM gateway_audit WHERE journal = %s AND seq > %s AND seq <= %s
         ORDER BY seq FETCH FIRST %s ROWS WITH TIES
-    ), added AS ({_add("batch")})
+    ), added AS ({_add(f"batch WHERE {REQUESTS}")})
     SELECT count(*), max(seq) FROM batch""".encode()  # noqa: S608 - our names
 _PASS: Final = b"UPDATE gateway_audit_uncounted SET counted = %s WHERE journal = %s"
 _FINISH: Final = b"DELETE FROM gateway_audit_uncounted WHERE journal = %s"

@@ -4,7 +4,8 @@ The process that holds `journal-<n>.lock` owns `journal-<n>.db`, so no two proce
 Admitting a request writes an *intent*, and its end turns the intent into a finished record.
 Finished records are chained (`chain.py`) and never change; beside each stand the facts that are
 filtered and summed (`facts.py`). The next owner first turns the intents
-that a killed process left into `killed` records.
+that a killed process left into `killed` records. A change by an operator is written in the same
+way, as an intent before it is made (`change_document.py`).
 
 The rules: a transaction happens as a whole or not at all, and one in doubt may be repeated; a
 request has one record, the first committed. Every error leaves here as a `JournalError` of one
@@ -26,30 +27,21 @@ from typing import Final
 import attrs
 
 from ollama_gateway.ledger.chain import GENESIS, Checkpoint, Link, link
-from ollama_gateway.ledger.document import Document, killed, to_text
-from ollama_gateway.ledger.facts import ADD_FACTS, CREATE_FACTS, FactsRow, facts_of, facts_of_own
-from ollama_gateway.ledger.journal_migration import migrate
+from ollama_gateway.ledger.change_document import ADD_CHANGE, ended_by_kill, is_change
+from ollama_gateway.ledger.document import Document, to_text
+from ollama_gateway.ledger.facts import ADD_FACTS, FactsRow, facts_of, facts_of_own
+from ollama_gateway.ledger.journal_migration import SCHEMA, SCHEMA_VERSION, migrate
 from ollama_gateway.ledger.retention import TURN, last_past
 from ollama_gateway.limits.contributions import read_charges
 from ollama_gateway.storage.sqlite import Connection, FileFormat, SQLiteFile, version_of
 
 MAX_JOURNAL_BYTES: Final = 8 * 2**30
 """The most bytes of a journal: some eight million records."""
-SCHEMA_VERSION: Final = 2
-SCHEMA: Final = (
-    "CREATE TABLE intents (request_id TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID",
-    """CREATE TABLE rows (
-        seq INTEGER PRIMARY KEY, request_id TEXT NOT NULL UNIQUE,
-        document TEXT NOT NULL, hash BLOB NOT NULL)""",
-    "CREATE TABLE chain (identity TEXT NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL)",
-    CREATE_FACTS,
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
-)
 _ADD_INTENT: Final = """INSERT OR IGNORE INTO intents
     SELECT :id, :document WHERE NOT EXISTS (SELECT 1 FROM rows WHERE request_id = :id)"""
 _ADD_ROW: Final = "INSERT INTO rows VALUES (?, ?, ?, ?) ON CONFLICT (request_id) DO NOTHING"
 _LINKS: Final = """SELECT seq, CAST(request_id AS TEXT), CAST(document AS TEXT), CAST(hash AS BLOB)
-    FROM rows ORDER BY seq"""
+    FROM rows WHERE seq > ? ORDER BY seq"""
 
 
 class JournalError(Exception):
@@ -69,9 +61,10 @@ reading: Final = JOURNAL_FORMAT.reading
 
 @attrs.frozen
 class JournalEntry:
-    """A request's intent or finished record, to be written."""
+    """The intent or finished record of a request or of a change, to be written."""
 
     request_id: str
+    """Of a change, its own id."""
     document: Document
     is_final: bool
     """Whether the record is finished; otherwise it is an intent."""
@@ -102,7 +95,7 @@ class Journal:
         self.checkpoint = Checkpoint()
         """The record before the first one in the file."""
         self.killed: list[Document] = []
-        """Records made of the intents that its last owner left."""
+        """Records made of the intents of requests that its last owner left."""
         self._key = key
         self._is_durable: bool | None = None
         """Whether a commit waits for the disk; None before that was said."""
@@ -173,6 +166,7 @@ class Journal:
                 return 0
             dropped = run("DELETE FROM rows WHERE seq <= ?", (last.seq,)).rowcount
             run("DELETE FROM facts WHERE seq <= ?", (last.seq,))
+            run("DELETE FROM changes WHERE seq <= ?", (last.seq,))
         self.checkpoint = Checkpoint(last.seq, last.hash)
         return dropped
 
@@ -193,7 +187,10 @@ class Journal:
         if not run(_ADD_ROW, (seq, entry.request_id, text, digest)).rowcount:
             return head
         document = entry.document
-        facts.append(facts_of_own(seq, document, text) if is_own else facts_of(seq, document))
+        if is_change(document):
+            run(ADD_CHANGE, (seq,))
+        else:
+            facts.append(facts_of_own(seq, document, text) if is_own else facts_of(seq, document))
         return Checkpoint(seq, digest)
 
     def _configure(self, *, is_strict: bool) -> None:
@@ -226,14 +223,14 @@ class Journal:
         self._end_intents()
 
     def _end_intents(self) -> None:
-        """Turn the intents that the last owner left into `killed` records."""
+        """Turn the intents that the last owner left into records."""
         left = self._connection.execute("SELECT request_id, document FROM intents").fetchall()
         self._intents = {request_id for request_id, _ in left}
         charges = read_charges(self.path.parent) if left else {}
         for start in range(0, len(left), TURN):
             head, facts = self.head, list[FactsRow]()
             records = [
-                (request_id, killed(json.loads(document), charges.get(request_id)))
+                (request_id, ended_by_kill(json.loads(document), charges.get(request_id)))
                 for request_id, document in left[start : start + TURN]
             ]
             with self._file.transaction():
@@ -242,7 +239,7 @@ class Journal:
                     head = self._put(head, entry, facts, is_own=False)
                 self._connection.executemany(ADD_FACTS, facts)
             self.head = head
-            self.killed += [record for _, record in records]
+            self.killed += [record for _, record in records if not is_change(record)]
         self._intents.clear()
 
 
@@ -284,9 +281,9 @@ def checkpoint_of(connection: Connection) -> Checkpoint:
     return Checkpoint(seq, digest)
 
 
-def links_of(connection: Connection) -> Iterator[Link]:
-    """Yield the finished records in the order of the chain, unchecked."""
-    for record in connection.execute(_LINKS):
+def links_of(connection: Connection, after: int = -(2**63)) -> Iterator[Link]:
+    """Yield the finished records after a seq in the order of the chain, unchecked."""
+    for record in connection.execute(_LINKS, (after,)):
         yield Link(*record)
 
 

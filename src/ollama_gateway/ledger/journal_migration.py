@@ -1,8 +1,11 @@
-"""Brings a journal of schema 1 to schema 2, which has the facts of each record (`facts.py`).
+"""The tables of a journal, and how one of an older schema is brought forward.
 
-No row that was there is changed. A copy of the file is made first; then the facts are added a
-batch at a time, each a transaction of its own; the version changes last. So it may be killed at any
-moment: the next start goes on after the last record that has its facts. Until the version has
+Schema 1 has records and open requests; 2 also has the facts of each record (`facts.py`), and 3 the
+numbers of the records that are no requests but changes by operators (`change_document.py`).
+
+No row that was there is changed. A copy of the file is made first. The facts of schema 2 are added
+a batch at a time, each a transaction of its own; the version changes last. So it may be killed at
+any moment: the next start goes on after the last record that has its facts. Until the version has
 changed, readers take the documents, and an older gateway can use the file.
 """
 
@@ -12,11 +15,23 @@ import time
 from pathlib import Path
 from typing import Final
 
+from ollama_gateway.ledger.change_document import CREATE_CHANGES
 from ollama_gateway.ledger.document import parsed
 from ollama_gateway.ledger.facts import ADD_FACTS, CREATE_FACTS, facts_of
 from ollama_gateway.log import get_logger
 from ollama_gateway.storage.sqlite import Connection, SQLiteFile
 
+SCHEMA_VERSION: Final = 3
+SCHEMA: Final = (
+    "CREATE TABLE intents (request_id TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE rows (
+        seq INTEGER PRIMARY KEY, request_id TEXT NOT NULL UNIQUE,
+        document TEXT NOT NULL, hash BLOB NOT NULL)""",
+    "CREATE TABLE chain (identity TEXT NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL)",
+    CREATE_FACTS,
+    CREATE_CHANGES,
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
 BATCH: Final = 2000
 """Records of one transaction."""
 REPORT_SECONDS: Final = 5.0
@@ -39,20 +54,22 @@ _log = get_logger("audit")
 
 
 def migrate(file: SQLiteFile) -> None:
-    """Bring an owned journal to schema 2, if it has schema 1; a million records take half a minute.
+    """Bring an owned journal to the newest schema; a million records take half a minute from 1.
 
     Raises the errors of SQLite and of the file system, and the format's for a newer file.
     """
-    if file.version() != 1:
+    if file.version() not in {1, 2}:
         return
-    if not file.connection.execute(_BEGUN).fetchall():
-        file.keep_copy(1)
-    with file.transaction():
-        file.connection.execute(CREATE_FACTS)
-    _fill(file)
+    if file.version() == 2 or not file.connection.execute(_BEGUN).fetchall():  # noqa: PLR2004
+        file.keep_copy(file.version())
+    if file.version() == 1:
+        with file.transaction():
+            file.connection.execute(CREATE_FACTS)
+        _fill(file)
     with file.transaction():
         file.connection.execute(_FORGET)
-        file.connection.execute("PRAGMA user_version = 2")
+        file.connection.execute(CREATE_CHANGES)
+        file.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def remove_copies(directory: Path, before: float) -> None:
@@ -71,7 +88,7 @@ def _fill(file: SQLiteFile) -> None:
         if time.monotonic() > reported + REPORT_SECONDS:
             reported = time.monotonic()
             _log.info("audit journal migrates", journal=file.path.name, rows=done, of=whole)
-    _log.info("audit journal migrated", journal=file.path.name, rows=done, schema=2)
+    _log.info("audit journal migrated", journal=file.path.name, rows=done, schema=SCHEMA_VERSION)
 
 
 def _add_batch(file: SQLiteFile) -> int:

@@ -25,7 +25,8 @@ class OperatorChange:
     before: Document | None = None
     """None for something that did not exist."""
     after: Document | None = None
-    """None for something that is gone."""
+    """None for something that is gone. A change whose result is known only when it is made may fill
+    in its own dict within the block."""
     reason: str | None = None
     """The operator's own words."""
 

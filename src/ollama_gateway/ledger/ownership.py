@@ -8,27 +8,28 @@ one. Everything here blocks and raises JournalError.
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from ollama_gateway.ledger.chain import Checkpoint, verify
 from ollama_gateway.ledger.document import Document
-from ollama_gateway.ledger.journal import (
-    SCHEMA_VERSION,
-    Journal,
-    JournalError,
-    links_of,
-    reading,
-    translated,
-)
+from ollama_gateway.ledger.journal import Journal, JournalError, links_of, reading, translated
+from ollama_gateway.ledger.journal_migration import SCHEMA_VERSION
 from ollama_gateway.ledger.retention import last_past, log_dropped
-from ollama_gateway.storage.file_lock import locked
+from ollama_gateway.storage.file_lock import locked, opened
 from ollama_gateway.storage.private_file import make_directory
 from ollama_gateway.storage.sqlite import version_of
 
 JOURNAL_PATTERN: Final = "journal-*.db"
+COMMANDS_JOURNAL: Final = "journal-commands.db"
+"""The journal of changes that commands make on the stores of this machine; no gateway owns it for
+longer than to look after it."""
+PATIENCE: Final = 10.0
+"""Seconds that a command waits for another one, or for a gateway, to give that journal up."""
 
 
 @contextmanager
@@ -46,6 +47,26 @@ def own_journal(directory: Path, *, is_strict: bool, key: bytes) -> Iterator[Jou
                 with closing(Journal(path, is_strict=is_strict, key=key)) as journal:
                     yield journal
                 return
+
+
+@contextmanager
+def own_commands_journal(directory: Path, *, key: bytes) -> Iterator[Journal]:
+    """Own the commands' journal of a directory for the length of the block; blocking.
+
+    Raises JournalError: also if its last record was written with another key, as from here on the
+    chain would not hold.
+    """
+    path = directory / COMMANDS_JOURNAL
+    with translated(directory):
+        make_directory(directory)
+    with _owned(path, PATIENCE) as is_ours:
+        if not is_ours:
+            raise JournalError(f"{path}: another command or a gateway holds it, try again")
+        with translated(path):
+            os.close(opened(path))  # so that root leaves it to the directory's owner
+        with closing(Journal(path, is_strict=True, key=key)) as journal:
+            _check_key(journal, key)
+            yield journal
 
 
 @contextmanager
@@ -131,9 +152,18 @@ def is_unowned(path: Path) -> bool:
         return is_ours
 
 
+def _check_key(journal: Journal, key: bytes) -> None:
+    with reading(journal.path) as connection:
+        links = list(links_of(connection, journal.head.seq - 2))
+    before = [Checkpoint(one.seq, one.hash) for one in links[:-1]] or [journal.checkpoint]
+    if links and verify(before[-1], links[-1:], key)[1] is not None:
+        line = "its last record does not hold: is audit.chain_key here the gateway's?"
+        raise JournalError(f"{journal.path}: {line}")
+
+
 @contextmanager
-def _owned(path: Path) -> Iterator[bool]:
+def _owned(path: Path, patience: float = 0.0) -> Iterator[bool]:
     with ExitStack() as lock:
         with translated(path):
-            is_ours = lock.enter_context(locked(path.with_suffix(".lock")))
+            is_ours = lock.enter_context(locked(path.with_suffix(".lock"), patience=patience))
         yield is_ours

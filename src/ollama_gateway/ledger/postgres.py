@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from ollama_gateway.ledger import months
 from ollama_gateway.ledger.chain import Link
+from ollama_gateway.ledger.change_document import CHANGE, is_change
 from ollama_gateway.ledger.record import RECORD_FIELDS
 from ollama_gateway.storage.database import DatabaseError, Timeouts
 
@@ -34,8 +35,11 @@ COLUMNS: Final = {
     "hash": "bytea",
     "document": "text",
     **{name: _FIELDS[name] for name in _EXTRACTED},
+    "kind": "text",
 }
-"""The columns with their types: key, link of the chain, and the fields to filter and sum by."""
+"""The columns with their types: key, link of the chain, the fields to filter and sum by, and
+`change` as the kind of the record of a change; NULL for a request."""
+_NOTHING: Final = (None,) * len(_EXTRACTED)
 _NAMES: Final = ", ".join(COLUMNS)
 _TYPED: Final = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
 _STAGING: Final = f"CREATE TEMPORARY TABLE audit_staging ({_TYPED}) ON COMMIT DROP".encode()
@@ -111,10 +115,12 @@ class AuditTable:
 def values_of(journal: str, record: Link) -> tuple[Any, ...]:
     """Return the values of the table's columns for a record, in their order."""
     document = _document(record.document)
-    fields = (_fitting(document.get(name), COLUMNS[name]) for name in _EXTRACTED)
-    began = _moment(document.get("started_at"))
     request_id, text = _text(record.request_id), _text(record.document)
-    return (request_id, began, journal, record.seq, record.hash, text, *fields)
+    link = (journal, record.seq, record.hash, text)
+    if is_change(document):
+        return (request_id, _moment(document.get("at")), *link, *_NOTHING, CHANGE)
+    fields = (_fitting(document.get(name), COLUMNS[name]) for name in _EXTRACTED)
+    return (request_id, _moment(document.get("started_at")), *link, *fields, None)
 
 
 def _fitting(value: object, kind: str) -> str | int | None:

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ollama_gateway.ledger.chain import Link
+from ollama_gateway.ledger.change_document import is_change
 from ollama_gateway.log import get_logger
 
 DAY: Final = 86_400.0
@@ -129,10 +130,12 @@ def last_past(records: Iterable[Link], before: float, most: int, now: float) -> 
 
 
 def began_of(document: str) -> float | None:
-    """Return when a record's request began, in seconds since 1970; None if unreadable."""
+    """Return when a record's request or change began, in seconds since 1970; None if unreadable."""
     try:
-        return datetime.fromisoformat(json.loads(document)["started_at"]).timestamp()
-    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
+        found = json.loads(document)
+        began = found["at"] if is_change(found) else found["started_at"]
+        return datetime.fromisoformat(began).timestamp()
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
         return None
 
 

@@ -14,6 +14,7 @@ is logged when it begins and ends to fail, not at every attempt.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from itertools import islice
@@ -73,6 +74,7 @@ class JournalWriter:
         self.is_strict = is_strict
         self._runner = runner
         self._pending: dict[str, _PendingRecord] = {}
+        self._put_off: deque[JournalEntry] = deque()
         self._service = WriteBehind(
             self._write,
             JournalError,
@@ -135,6 +137,10 @@ class JournalWriter:
         """Write soon how a request ended, without waiting."""
         self._put(record, is_final=True)
 
+    def put_off(self, entry: JournalEntry) -> None:
+        """Write an entry with the next records; its journal fails now. Any thread may call this."""
+        self._put_off.append(entry)
+
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Write records for the length of the block, and the rest within 5 s after it."""
@@ -193,7 +199,11 @@ class JournalWriter:
         A finished record does not change any more, and an intent may show any moment.
         """
         is_durable = any(pending.record.is_strict for pending in batch)
-        self.journal.commit([pending.entry() for pending in batch], is_durable=is_durable)
+        put_off = list(self._put_off)
+        entries = [*(pending.entry() for pending in batch), *put_off]
+        self.journal.commit(entries, is_durable=is_durable)
+        for _ in put_off:
+            self._put_off.popleft()
 
     async def _submit(self, record: AuditRecord, *, is_final: bool) -> None:
         pending = self._put(record, is_final=is_final)

@@ -1,4 +1,4 @@
-"""`gatewayctl audit`: list the audit log, show one request, verify the chains.
+"""`gatewayctl audit`: list the audit log, show one record, verify the chains.
 
 The commands read the journals of `storage.data_dir`, whether a gateway runs or not, and with
 `storage.database_url` the records of all machines in PostgreSQL; they never change anything.
@@ -12,16 +12,17 @@ errors on the command line or in the settings.
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, islice, takewhile
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from ollama_gateway.cli.audit import render
+from ollama_gateway.cli.audit.changes import changes, render_change
 from ollama_gateway.cli.audit.export import export
 from ollama_gateway.cli.audit.options import (
+    FIRST,
     BackendOption,
     EndpointOption,
     EndUserOption,
@@ -34,14 +35,20 @@ from ollama_gateway.cli.audit.options import (
     ReasonOption,
     read_outcome,
 )
-from ollama_gateway.cli.audit.sources import error_printer, opened, readable_in_part, until_stopped
+from ollama_gateway.cli.audit.sources import (
+    error_printer,
+    following,
+    newest,
+    opened,
+    readable_in_part,
+    until_stopped,
+)
 from ollama_gateway.cli.audit.time_range import SinceOption, UntilOption, read_time_range
 from ollama_gateway.cli.audit.unknown import exit_if_unknown
 from ollama_gateway.cli.audit.verify import verify
 from ollama_gateway.cli.load_settings import load_for_stores
 from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import TablePrinter, print_json, say
-from ollama_gateway.ledger.read.audit_log import AuditLog, merged, start_at_newest
 from ollama_gateway.ledger.read.filtering import Filter
 from ollama_gateway.ledger.read.records import StoredRecord
 from ollama_gateway.settings.units import shown
@@ -51,11 +58,7 @@ app = typer.Typer(
 )
 app.command("verify")(verify)
 app.command("export")(export)
-
-FIRST: Final = 200
-"""Records from which the widths of the table are taken."""
-NAP: Final = 0.5
-"""Seconds between two looks for new records."""
+app.command("changes")(changes)
 
 
 @app.command("list")
@@ -83,7 +86,7 @@ def list_records(  # noqa: PLR0913, PLR0917 - one for each option
     settings = load_for_stores(config)
     with opened(settings, "audit list") as audit_log, readable_in_part("audit list"):
         running = filter(wanted.matches, audit_log.running()) if is_open else ()
-        recorded = _records(audit_log, wanted, limit)
+        recorded = newest(audit_log, wanted, limit)
         records = chain(recorded if follow else islice(recorded, limit), running)
         first = list(islice(records, FIRST))
         if not first and limit != 0:
@@ -92,43 +95,35 @@ def list_records(  # noqa: PLR0913, PLR0917 - one for each option
             _print(first, records, as_json=as_json, wide=wide)
             return
         with until_stopped() as stopped:
-            found = chain(records, _following(audit_log, wanted, stopped))
+            found = chain(records, following(audit_log, wanted, stopped))
             others = takewhile(lambda _: not stopped.is_set(), found)
             _print(first, others, as_json=as_json, wide=wide)
 
 
 @app.command()
 def show(
-    request_id: Annotated[str, typer.Argument(help="The id from X-Request-Id or `audit list`.")],
+    record_id: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="From X-Request-Id, `audit list` or `audit changes`."),
+    ],
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Show everything that is recorded of one request."""
+    """Show everything that is recorded of one request, or of one change."""
     settings = load_for_stores(config)
     with opened(settings, "audit show") as audit_log, readable_in_part("audit show"):
-        record = audit_log.find(request_id)
+        record = audit_log.find(record_id)
         if record is None:
-            error_printer("audit show")(f"no request {shown(request_id)} is recorded")
+            error_printer("audit show")(
+                f"no request {shown(record_id)} is recorded, and no such change"
+            )
             raise typer.Exit(1)
         if as_json:
             print_json(record.document)
         else:
-            for line in render.render_record(record):
+            is_change = record.kind == "change"
+            for line in render_change(record) if is_change else render.render_record(record):
                 say(line)
-
-
-def _records(audit_log: AuditLog, wanted: Filter, limit: int | None) -> Iterator[StoredRecord]:
-    segments = audit_log.segments()
-    if limit is not None:
-        start_at_newest(segments, wanted, limit)
-    yield from merged(segments, wanted)
-
-
-def _following(
-    audit_log: AuditLog, wanted: Filter, stopped: threading.Event
-) -> Iterator[StoredRecord]:
-    while not stopped.wait(NAP):
-        yield from audit_log.records(wanted)
 
 
 def _print(

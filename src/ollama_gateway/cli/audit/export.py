@@ -14,10 +14,11 @@ from ollama_gateway.cli.audit.time_range import UntilOption, read_time_range
 from ollama_gateway.cli.load_settings import load_for_stores
 from ollama_gateway.cli.options import ConfigOption
 from ollama_gateway.cli.output import count_of, print_csv, print_lines, say, say_over
+from ollama_gateway.ledger.change_document import CHANGE_TYPES
 from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.read.audit_log import AuditLog, merged
 from ollama_gateway.ledger.read.export_cursor import PREFIX, cursor_of, reached_by
-from ollama_gateway.ledger.read.filtering import Filter
+from ollama_gateway.ledger.read.filtering import EVERYTHING, Filter
 from ollama_gateway.ledger.read.records import StoredRecord
 from ollama_gateway.ledger.record import RECORD_FIELDS
 from ollama_gateway.settings.units import shown
@@ -44,6 +45,8 @@ CursorFileOption = Annotated[
 ]
 
 _COMMAND: Final = "audit export"
+_FIELDS: Final = tuple(dict.fromkeys([*(field.name for field in RECORD_FIELDS), *CHANGE_TYPES]))
+"""The columns of CSV: those of requests, and behind them those that only changes have."""
 _STRIDE: Final = 1000
 """Records between two reports of progress."""
 
@@ -55,7 +58,9 @@ def export(
     cursor_file: CursorFileOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Print all finished records, in constant memory, and on stderr a cursor to go on from.
+    """Print the records of all requests that ended, and of all changes by operators.
+
+    It takes constant memory, and prints a cursor to go on from on stderr.
 
     An export with `--since CURSOR` prints what has arrived since, and no record a second time. If
     PostgreSQL cannot be read to the end there is no new cursor.
@@ -69,7 +74,7 @@ def export(
     with opened(load_for_stores(config), _COMMAND) as audit_log, readable_in_part(_COMMAND):
         records = _with_progress(_records(audit_log, reached, wanted))
         if output_format == "jsonl":
-            print_lines(json.dumps(record.document) for record in records)
+            print_lines(json.dumps(_document(record)) for record in records)
         else:
             print_csv(_rows(records))
         if audit_log.is_table_away:
@@ -80,9 +85,9 @@ def export(
 
 def _start(since: str | None, until: str | None) -> tuple[dict[str, int], Filter]:
     if since is None or not since.startswith(PREFIX):
-        return {}, Filter(read_time_range(since, until))
+        return {}, Filter(read_time_range(since, until), kind=None)
     try:
-        return reached_by(since), Filter()
+        return reached_by(since), EVERYTHING
     except ValueError:
         raise typer.BadParameter(f"{shown(since)} is no cursor", param_hint="--since") from None
 
@@ -108,15 +113,22 @@ def _with_progress(records: Iterable[StoredRecord]) -> Iterator[StoredRecord]:
     say_over("")
 
 
+def _document(record: StoredRecord) -> Document:
+    """Return a record with its kind."""
+    return {**record.document, "kind": record.kind}
+
+
 def _rows(records: Iterable[StoredRecord]) -> Iterator[Iterable[str | float | None]]:
-    yield [field.name for field in RECORD_FIELDS]
+    yield _FIELDS
     for record in records:
-        yield [_cell(record.document, field.name) for field in RECORD_FIELDS]
+        document = _document(record)
+        yield [_cell(document.get(name)) for name in _FIELDS]
 
 
-def _cell(document: Document, name: str) -> Any:
-    value = document[name]
-    return json.dumps(value, separators=(",", ":")) if isinstance(value, list) else value
+def _cell(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        return json.dumps(value, separators=(",", ":"))
+    return value
 
 
 def _read_cursor(path: Path) -> str | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from ollama_gateway.cli.audit.outcomes import OUTCOMES
 from ollama_gateway.cli.completion import complete_backend, complete_key, complete_model
 from ollama_gateway.settings.units import shown
+
+FIRST: Final = 200
+"""Records from which the widths of a table are taken."""
 
 
 def _only(flag: str, requests: str, complete: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""How commands open the audit log, and how they print output that may be endless."""
+"""How commands open the audit log, follow it, and print output that may be endless."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from types import FrameType
+from typing import Final
 
 import typer
 
 from ollama_gateway.cli.output import say
-from ollama_gateway.ledger.read.audit_log import AuditLog
+from ollama_gateway.ledger.read.audit_log import AuditLog, merged, start_at_newest
+from ollama_gateway.ledger.read.filtering import Filter
+from ollama_gateway.ledger.read.records import StoredRecord
 from ollama_gateway.ledger.read.reporting import ReportFault
 from ollama_gateway.ledger.read.stored import AuditTableReader
 from ollama_gateway.printable import printable
@@ -23,6 +26,10 @@ from ollama_gateway.settings import Settings
 def error_printer(command: str) -> ReportFault:
     """Return a function that prints a line on stderr, with the name of the command."""
     return lambda line: say(f"gatewayctl {command}: {printable(line)}", err=True)
+
+
+NAP: Final = 0.5
+"""Seconds between two looks for new records."""
 
 
 @contextmanager
@@ -102,3 +109,19 @@ def until_stopped() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def newest(audit_log: AuditLog, wanted: Filter, limit: int | None) -> Iterator[StoredRecord]:
+    """Yield the newest wanted records that are there now, or all if there is no limit."""
+    segments = audit_log.segments()
+    if limit is not None:
+        start_at_newest(segments, wanted, limit)
+    yield from merged(segments, wanted)
+
+
+def following(
+    audit_log: AuditLog, wanted: Filter, stopped: threading.Event
+) -> Iterator[StoredRecord]:
+    """Yield the wanted records that come, until the event is set."""
+    while not stopped.wait(NAP):
+        yield from audit_log.records(wanted)

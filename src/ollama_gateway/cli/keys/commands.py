@@ -2,7 +2,8 @@
 
 Running gateways read the store again within a second, so no command informs them. Only `show` asks
 one, for the usage of a key's limits. Every command prints on stderr which store it uses. Only
-`create` and `rotate` print a key's text, once, on stdout.
+`create` and `rotate` print a key's text, once, on stdout. Each change is in the audit log before
+it is made, or it is not made.
 
 Exit codes: 1 if the store refuses (no such key, name in use) or cannot be used, 2 for errors on
 the command line or in the settings.
@@ -11,9 +12,10 @@ the command line or in the settings.
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import attrs
 import typer
@@ -54,10 +56,12 @@ from ollama_gateway.keys.key import (
     KeyRefused,
     utc_now,
 )
-from ollama_gateway.keys.sql import KeyStore
 from ollama_gateway.keys.store import Changes
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import ServerSettings
+from ollama_gateway.settings import ServerSettings, Settings
+
+if TYPE_CHECKING:
+    from ollama_gateway.cli.keys.recorded import RecordedKeys
 
 app = typer.Typer(no_args_is_help=True, help="Create, list, change and revoke API keys.")
 
@@ -88,8 +92,8 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
     limits = read_limits(requests_per_minute, concurrent, tokens_per_day, tokens_per_month)
     aliases = read_aliases(alias or ())
     settings = load_for_stores(config)
-    with open_key_store(settings) as store:
-        key, text = store.create(
+    with _recorded(settings) as keys:
+        key, text = keys.create(
             name,
             read_list(models) if models is not None else ("*",),
             frozenset(read_list(endpoints)) if endpoints is not None else DEFAULT_GROUPS,
@@ -111,7 +115,7 @@ def list_keys(
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """List all keys, including revoked ones."""
-    with _store(config) as store:
+    with open_key_store(load_for_stores(config)) as store:
         keys = store.list()
     if as_json:
         print_json([as_json_of(key) for key in keys])
@@ -172,10 +176,10 @@ def update(  # noqa: PLR0913, PLR0917 - one for each option
     limits = read_limits(requests_per_minute, concurrent, tokens_per_day, tokens_per_month)
     if not changes and not limits:
         raise typer.BadParameter("nothing to change: see `gatewayctl keys update --help`")
-    with _store(config) as store:
+    with _recorded(load_for_stores(config)) as keys:
         if limits:
-            changes["limits"] = attrs.evolve(store.get(key).limits, **limits)
-        print_key(store.update(key, **changes), as_json=as_json)
+            changes["limits"] = attrs.evolve(keys.store.get(key).limits, **limits)
+        print_key(keys.update(key, **changes), as_json=as_json)
 
 
 @app.command()
@@ -187,8 +191,8 @@ def rotate(
 ) -> None:
     """Give a key a new text and print it once; the old text ends now, or after --grace."""
     left = read_grace(grace)
-    with _store(config) as store:
-        found, text = store.rotate(key, left)
+    with _recorded(load_for_stores(config)) as keys:
+        found, text = keys.rotate(key, left)
     print_secret(found, text, as_json=as_json)
 
 
@@ -199,8 +203,8 @@ def revoke(
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Revoke a key for good, in every running gateway within a second."""
-    with _store(config) as store:
-        print_key(store.revoke(key), as_json=as_json)
+    with _recorded(load_for_stores(config)) as keys:
+        print_key(keys.revoke(key), as_json=as_json)
 
 
 @app.command()
@@ -211,11 +215,11 @@ def delete(
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Delete a revoked or expired key, which cannot be undone; its audit records stay."""
-    with _store(config) as store:
-        found = store.get(key)
+    with _recorded(load_for_stores(config)) as keys:
+        found = keys.store.get(key)
         if not found.is_active(utc_now()) and not yes:
             confirm(f"Delete key {found.id} ({found.name})?")
-        print_key(store.delete(found.id), as_json=as_json)
+        print_key(keys.delete(found.id), as_json=as_json)
 
 
 @app.command("import")
@@ -227,16 +231,25 @@ def import_keys(
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Import existing keys, all of a file or none; only their hashes are stored."""
-    with _store(config) as store:
-        keys = store.add_imported(read_keys(_read(file)))
+    with _recorded(load_for_stores(config)) as keys:
+        imported = keys.add_imported(read_keys(_read(file)))
     if as_json:
-        print_json([as_json_of(key) for key in keys])
+        print_json([as_json_of(key) for key in imported])
     else:
-        say(f"imported {count_of(len(keys), 'key')}")
+        say(f"imported {count_of(len(imported), 'key')}")
 
 
-def _store(config: Path | None) -> AbstractContextManager[KeyStore]:
-    return open_key_store(load_for_stores(config))
+@contextmanager
+def _recorded(settings: Settings) -> Iterator[RecordedKeys]:
+    """Open the store of the settings; each change is recorded before it is made."""
+    from ollama_gateway.cli.keys.recorded import RecordedKeys  # noqa: PLC0415 - see recording.py
+    from ollama_gateway.cli.recording import local_changes  # noqa: PLC0415 - see there
+
+    with (
+        open_key_store(settings) as store,
+        local_changes(settings, "gatewayctl keys") as recorder,
+    ):
+        yield RecordedKeys(store, recorder)
 
 
 def _read(file: Path) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from ollama_gateway.ledger.journal import JournalError
-from ollama_gateway.ledger.read.filtering import Filter
+from ollama_gateway.ledger.read.filtering import EVERYTHING, Filter
 from ollama_gateway.ledger.read.grouping import GroupSum
 from ollama_gateway.ledger.read.journal_reader import JournalReader, paths_in
 from ollama_gateway.ledger.read.page import Page
@@ -92,13 +92,13 @@ class AuditLog:
         return chain.from_iterable(segment.running() for segment in self._here())
 
     def find(self, request_id: str) -> StoredRecord | None:
-        """Return the record of a request, ended or not."""
+        """Return the record of a request or a change, ended or not."""
         for segment in self._here():
             if found := segment.find(request_id):
                 return found
         if stored := self._table.ask(lambda table: table.find(request_id)):
             journal, seq, text = stored
-            return next(self._segment(journal).read(Page([(seq, text)])), None)
+            return next(self._segment(journal).read(Page([(seq, text)]), EVERYTHING), None)
         return None
 
     def _here(self) -> Sequence[Segment]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
+from ollama_gateway.ledger.daily_sums import REQUESTS
 from ollama_gateway.ledger.read.filtering import Condition, Filter, Operator
 from ollama_gateway.ledger.read.grouping import DAY
 from ollama_gateway.ledger.read.records import as_text
@@ -25,6 +26,13 @@ def conditions_of(wanted: Filter) -> tuple[str, dict[str, Any]]:
         _condition(one, name) for one, name in zip(conditions, values, strict=True)
     )
     return f"({where or 'TRUE'})", values
+
+
+def kind_condition(wanted: Filter) -> str:
+    """Return the condition that every wanted record's kind fulfils; the sums have no kinds."""
+    if wanted.kind is None:
+        return "TRUE"
+    return REQUESTS if wanted.kind == "request" else "kind = 'change'"
 
 
 def _condition(one: Condition, name: str) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from ollama_gateway.ledger.daily_sums import COUNTS, FIELDS, sums_of
+from ollama_gateway.ledger.daily_sums import COUNTS, FIELDS, REQUESTS, sums_of
 from ollama_gateway.ledger.read.conditions import BEGAN, conditions_of
 from ollama_gateway.ledger.read.filtering import Filter, TimeRange
 from ollama_gateway.ledger.read.grouping import DAY, SUMS, GroupSum
@@ -47,8 +47,8 @@ _AFTER: Final = f"""started_at >= greatest({_FIRST_MOMENT}, {_END_MOMENT})
 _FOUND: Final = f"""
     SELECT {_COLUMNS} FROM gateway_audit_sums WHERE {_WHOLE} AND {{0}}
     UNION ALL SELECT {_COLUMNS} FROM gateway_audit_past_sums WHERE {_WHOLE} AND {{0}}
-    UNION ALL {sums_of(f"gateway_audit WHERE {_BEFORE} AND {{0}}")}
-    UNION ALL {sums_of(f"gateway_audit WHERE {_AFTER} AND {{0}}")}"""  # noqa: S608 - our names
+    UNION ALL {sums_of(f"gateway_audit WHERE {REQUESTS} AND {_BEFORE} AND {{0}}")}
+    UNION ALL {sums_of(f"gateway_audit WHERE {REQUESTS} AND {_AFTER} AND {{0}}")}"""  # noqa: S608 - our names
 
 # UNION ends the recursion at a moment that an edit has made infinite.
 _DAYS: Final = b"""WITH RECURSIVE days AS (
@@ -73,7 +73,7 @@ def _side(number: int, query: str) -> str:
 _SIDES: Final = " UNION ALL ".join(
     (
         _side(1, "SELECT * FROM gateway_audit_sums WHERE day = %(day)s::date"),
-        _side(2, sums_of(f"gateway_audit WHERE {_OF_DAY}")),
+        _side(2, sums_of(f"gateway_audit WHERE {REQUESTS} AND {_OF_DAY}")),
     )
 )
 

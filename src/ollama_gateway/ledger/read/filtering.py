@@ -21,6 +21,7 @@ from ollama_gateway.ledger.record import RECORD_FIELDS
 from ollama_gateway.wire.names import ModelName
 
 Operator = Literal["=", ">=", "<", "contains"]
+Kind = Literal["request", "change"]
 
 
 @attrs.frozen
@@ -69,10 +70,16 @@ class Filter:
     reason: str | None = None
     end_user: str | None = None
     endpoint: str | None = None
+    kind: Kind | None = "request"
+    """None: requests and changes. The other values but the time are those of requests."""
 
     def matches(self, record: StoredRecord) -> bool:
         """Return whether a record agrees."""
         document = record.document
+        if self.kind not in {None, record.kind}:
+            return False
+        if record.kind == "change":
+            return self.time_range.contains(record.began)
         return (
             self.time_range.contains(record.began)
             and self._is_of_key(document)
@@ -100,6 +107,9 @@ class Filter:
 
 
 ALL: Final = Filter()
+"""All requests."""
+EVERYTHING: Final = Filter(kind=None)
+"""All requests and changes."""
 _EXACT: Final = sorted(
     {field.name for field in attrs.fields(Filter)}
     & {field.name for field in RECORD_FIELDS if field.name != "model"}

@@ -17,12 +17,17 @@ from typing import Any, Final
 import attrs
 
 from ollama_gateway.ledger.chain import Checkpoint, Link
-from ollama_gateway.ledger.document import parsed
-from ollama_gateway.ledger.facts import FACTS, facts_of
-from ollama_gateway.ledger.journal import SCHEMA_VERSION, JournalError, JournalHead, reading
+from ollama_gateway.ledger.journal import JournalError, JournalHead, reading
 from ollama_gateway.ledger.ownership import JOURNAL_PATTERN
 from ollama_gateway.ledger.read.filtering import Condition, Filter
 from ollama_gateway.ledger.read.grouping import DAY, SUMS, GroupSum, group_from
+from ollama_gateway.ledger.read.journal_links import (
+    IS_CHANGE,
+    has_changes,
+    has_facts,
+    links_of,
+    stray_of,
+)
 from ollama_gateway.ledger.read.page import MAX_INT64, Page, RawRecord
 from ollama_gateway.ledger.read.records import as_text
 from ollama_gateway.storage.sqlite import Connection, version_of
@@ -35,14 +40,13 @@ PAGE: Final = 1000
 _DOCUMENT: Final = "CAST(document AS BLOB)"
 _DOCUMENTS: Final = f"SELECT seq, {_DOCUMENT} FROM rows"  # noqa: S608 - our names
 _TURN: Final = f"{_DOCUMENTS} WHERE seq > :after ORDER BY seq LIMIT :turn"
-_LINK: Final = f"rows.seq, CAST(request_id AS BLOB), {_DOCUMENT}, CAST(hash AS BLOB)"
 _LAST: Final = """SELECT coalesce((SELECT seq FROM rows ORDER BY seq DESC LIMIT 1),
     max(CAST(seq AS INTEGER)), 0) FROM chain"""
 _CHECKPOINT: Final = "SELECT seq, hash, CAST(identity AS BLOB) FROM chain"
 _INTENTS: Final = f"SELECT 0, {_DOCUMENT} FROM intents"  # noqa: S608 - our names
 _WITH_FACTS: Final = f"""SELECT seq, {_DOCUMENT} FROM facts JOIN rows USING (seq)"""  # noqa: S608 - our names
 _END: Final = "SELECT seq FROM facts WHERE seq > :after ORDER BY seq LIMIT 1 OFFSET :turn"
-_STRAY: Final = "SELECT min(seq) FROM facts WHERE seq NOT IN (SELECT seq FROM rows)"
+_WITH_CHANGES: Final = f"SELECT seq, {_DOCUMENT} FROM changes JOIN rows USING (seq) WHERE TRUE"  # noqa: S608 - our names
 
 
 @attrs.frozen
@@ -115,7 +119,7 @@ class JournalReader:
             if connection is None:
                 return Page()
             checkpoint = _checkpoint_seq(connection)
-            if not _has_facts(connection):
+            if not has_facts(connection):
                 found = connection.execute(_TURN, {"after": after, "turn": PAGE}).fetchall()
                 upto = found[-1][0] if found else max(_last(connection), after)
                 return Page(found, upto, checkpoint, is_local=True)
@@ -138,7 +142,7 @@ class JournalReader:
         with self._reading() as connection:
             if connection is None:
                 return Page()
-            found = _links(connection, after, size)
+            found = links_of(connection, after, size)
             upto = found[-1].seq if found else after
             return Page(found, upto, _checkpoint_of(connection, self.path)[0].seq)
 
@@ -154,10 +158,8 @@ class JournalReader:
                 return JournalState()
             checkpoint, identity = _checkpoint_of(connection, self.path)
             [(records,)] = connection.execute("SELECT count(*) FROM rows")
-            first = next(iter(_links(connection, -MAX_INT64, 1)), None)
-            stray = None
-            if _has_facts(connection):
-                [(stray,)] = connection.execute(_STRAY)
+            first = next(iter(links_of(connection, -MAX_INT64, 1)), None)
+            stray = stray_of(connection)
             has_head = bool(expected_head) and (
                 expected_head == checkpoint.hash
                 or bool(
@@ -208,10 +210,15 @@ def paths_in(directory: Path) -> list[Path]:
 
 def _selected(connection: Connection, wanted: Filter) -> tuple[str, dict[str, Any]]:
     """Return the beginning of a question for documents that may be wanted, and its values."""
+    if wanted.kind == "change":
+        is_there = has_changes(connection)
+        return (_WITH_CHANGES if is_there else f"{_DOCUMENTS} WHERE FALSE"), {}
     where, values = _conditions(wanted)
-    if not values or not _has_facts(connection):
-        return f"{_DOCUMENTS} WHERE TRUE", {}
-    return f"{_WITH_FACTS} WHERE (NOT is_exact OR ({where}))", values
+    if values and has_facts(connection) and wanted.kind == "request":
+        return f"{_WITH_FACTS} WHERE (NOT is_exact OR ({where}))", values
+    if has_changes(connection) and wanted.kind == "request":
+        return f"{_DOCUMENTS} WHERE NOT {IS_CHANGE}", {}
+    return f"{_DOCUMENTS} WHERE TRUE", {}
 
 
 def _conditions(wanted: Filter) -> tuple[str, dict[str, Any]]:
@@ -240,10 +247,6 @@ def _expression(dimension: str) -> str:
     return "substr(started_at, 1, 10)" if dimension == DAY else dimension
 
 
-def _has_facts(connection: Connection) -> bool:
-    return version_of(connection) == SCHEMA_VERSION
-
-
 def _last(connection: Connection) -> int:
     [(last,)] = connection.execute(_LAST)
     return int(last)
@@ -260,30 +263,3 @@ def _checkpoint_of(connection: Connection, path: Path) -> tuple[Checkpoint, str]
     if not isinstance(seq, int) or not isinstance(digest, bytes):
         raise JournalError(f"{path}: the checkpoint is not as this program writes it")
     return Checkpoint(seq, digest), (name or b"").decode(errors="replace")
-
-
-def _links(connection: Connection, after: int, size: int) -> list[Link]:
-    values = {"after": after, "size": size}
-    turn = "WHERE rows.seq > :after ORDER BY rows.seq LIMIT :size"
-    if not _has_facts(connection):
-        found = connection.execute(f"SELECT {_LINK} FROM rows {turn}", values)  # noqa: S608
-        return [_link(*row) for row in found]
-    select = f"""SELECT {_LINK}, is_exact, {", ".join(FACTS)}
-        FROM rows LEFT JOIN facts USING (seq) {turn}"""  # noqa: S608 - our names
-    return [
-        attrs.evolve(_link(*row[:4]), is_true_to_columns=_facts(row[0], row[2]) == row[4:])
-        for row in connection.execute(select, values)
-    ]
-
-
-def _facts(seq: int, document: bytes) -> tuple[Any, ...]:
-    return facts_of(seq, parsed(document))[1:]
-
-
-def _link(seq: int, request_id: bytes, document: bytes, digest: bytes) -> Link:
-    """Return a link; its text is "" if it is not UTF-8, so that its hash cannot hold."""
-    try:
-        text = document.decode()
-    except UnicodeDecodeError:
-        text = ""
-    return Link(seq, request_id.decode(errors="replace"), text, digest)

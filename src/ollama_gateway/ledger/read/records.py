@@ -1,13 +1,18 @@
-"""An audit record as it is read again: checked, since a writable file can hold anything."""
+"""An audit record as it is read again: checked, since a writable file can hold anything.
+
+It is that of a request, or of a change by an operator.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, NoReturn
+from typing import Any, Final, Literal, NoReturn
 
 import attrs
 
+from ollama_gateway.ledger.change_document import CHANGE_TYPES, is_change
 from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.fields import JsonTypes
 from ollama_gateway.ledger.read.page import MAX_INT64
@@ -30,13 +35,20 @@ class StoredRecord:
     began: datetime
 
     @property
+    def kind(self) -> Literal["request", "change"]:
+        """Whose record it is."""
+        return "change" if is_change(self.document) else "request"
+
+    @property
     def request_id(self) -> str:
-        """The request's id."""
-        return str(self.document["request_id"])
+        """The request's id; of a change, its own."""
+        return str(self.document["change_id" if self.kind == "change" else "request_id"])
 
     @property
     def ended(self) -> float:
-        """When the request ended, in seconds since 1970."""
+        """When the request ended or the change began, in seconds since 1970."""
+        if self.kind == "change":
+            return self.began.timestamp()
         return self.began.timestamp() + (self.document["duration_ms"] or 0) / 1000
 
 
@@ -45,6 +57,8 @@ def read(journal: str, seq: int, text: bytes) -> StoredRecord:
     found = _loaded(text)
     if not isinstance(found, dict):
         _refuse("record")
+    if is_change(found):
+        return _read_change(journal, seq, found)
     document = {**dict.fromkeys(_TYPES), **found}
     _check(document, _TYPES)
     document["attempts"] = [_attempt(one) for one in document["attempts"] or ()]
@@ -52,6 +66,16 @@ def read(journal: str, seq: int, text: bytes) -> StoredRecord:
         _refuse("record")
     began = _moment(document["started_at"])
     document["started_at"] = shown_time(began)
+    return StoredRecord(journal, seq, document, began)
+
+
+def _read_change(journal: str, seq: int, found: Document) -> StoredRecord:
+    document = {**dict.fromkeys(CHANGE_TYPES), **found}
+    _check(document, CHANGE_TYPES)
+    if None in {document[name] for name in ("change_id", "at", "by", "action", "target")}:
+        _refuse("record")
+    began = _moment(document["at"])
+    document["at"] = shown_time(began)
     return StoredRecord(journal, seq, document, began)
 
 
@@ -80,7 +104,7 @@ def _attempt(value: object) -> Document:
     return document
 
 
-def _check(document: Document, types: dict[str, JsonTypes]) -> None:
+def _check(document: Document, types: Mapping[str, JsonTypes]) -> None:
     for name, allowed in types.items():
         value = document[name]
         if value is None:

@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 import attrs
 
 from ollama_gateway.ledger.journal import JournalError
-from ollama_gateway.ledger.read.filtering import ALL, Filter
+from ollama_gateway.ledger.read.filtering import ALL, EVERYTHING, Filter
 from ollama_gateway.ledger.read.grouping import GroupSum, group_of
 from ollama_gateway.ledger.read.journal_reader import JournalReader
 from ollama_gateway.ledger.read.page import MAX_INT64, Page, RawRecord
@@ -169,9 +169,9 @@ class Segment:
         yield from self.read(Page(self._ask_local(JournalReader.intents) or [], is_local=True))
 
     def find(self, request_id: str) -> StoredRecord | None:
-        """Return the record of a request that is on this machine, ended or not."""
+        """Return the record of a request or a change that is on this machine, ended or not."""
         found = self._ask_local(lambda local: local.find(request_id)) or []
-        return next(self.read(Page(found, is_local=True)), None)
+        return next(self.read(Page(found, is_local=True), EVERYTHING), None)
 
     def read(self, page: Page[RawRecord], wanted: Filter = ALL) -> Iterator[StoredRecord]:
         """Yield the wanted records of a page; report the damaged ones."""

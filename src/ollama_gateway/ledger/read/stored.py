@@ -17,9 +17,15 @@ from typing import Any, Final
 import attrs
 
 from ollama_gateway.ledger.chain import Checkpoint, Link
+from ollama_gateway.ledger.daily_sums import REQUESTS
 from ollama_gateway.ledger.facts import SUMMED
 from ollama_gateway.ledger.postgres import COLUMNS, values_of
-from ollama_gateway.ledger.read.conditions import BEGAN, conditions_of, expression_of
+from ollama_gateway.ledger.read.conditions import (
+    BEGAN,
+    conditions_of,
+    expression_of,
+    kind_condition,
+)
 from ollama_gateway.ledger.read.daily_sums_reader import DailySums, read_sums
 from ollama_gateway.ledger.read.filtering import Filter
 from ollama_gateway.ledger.read.grouping import SUMS, GroupSum, group_from
@@ -141,7 +147,8 @@ class AuditTableReader:
         """Return some of the records after one seq and up to another that may be wanted."""
         where, values = conditions_of(wanted)
         values |= {"journal": journal, "after": after, "upto": upto, "size": size}
-        select = f"{_ROWS} AND seq > %(after)s AND seq <= %(upto)s AND {where}"
+        rows = f"{_ROWS} AND {kind_condition(wanted)}"
+        select = f"{rows} AND seq > %(after)s AND seq <= %(upto)s AND {where}"
         found = self._documents(f"{select} ORDER BY seq {_LIMIT}", values)
         return Page(found, found[-1][0] if len(found) >= size else upto)
 
@@ -149,7 +156,8 @@ class AuditTableReader:
         """Return some of the records before a seq that may be wanted, newest first."""
         where, values = conditions_of(wanted)
         values |= {"journal": journal, "before": before, "size": size}
-        select = f"{_ROWS} AND seq < %(before)s AND {where} ORDER BY seq DESC {_LIMIT}"
+        rows = f"{_ROWS} AND {kind_condition(wanted)}"
+        select = f"{rows} AND seq < %(before)s AND {where} ORDER BY seq DESC {_LIMIT}"
         return self._documents(select, values)
 
     def sums(
@@ -166,7 +174,7 @@ class AuditTableReader:
         names = ", ".join(map(expression_of, dimensions))
         counts = ", ".join(SUMS.values())
         groups = ", ".join(str(place) for place in range(1, len(dimensions) + 1))
-        source = f"FROM gateway_audit WHERE {_RANGE} AND {where}"
+        source = f"FROM gateway_audit WHERE {_RANGE} AND {REQUESTS} AND {where}"
         sums = f"""SELECT {names}, count(*), {counts}, {BEGAN.format("max(started_at)")}
             {source} AND NOT ({_IS_ODD}) GROUP BY {groups}"""
         odd = f"SELECT seq, document {source} AND ({_IS_ODD}) ORDER BY seq"
@@ -187,7 +195,7 @@ class AuditTableReader:
         return read_sums(self._database, wanted, dimensions, journals)
 
     def find(self, request_id: str) -> tuple[str, int, bytes] | None:
-        """Return a request's record: its journal, its seq, its text."""
+        """Return the record of a request or a change: its journal, its seq, its text."""
         for journal, seq, document in self._ask(_FIND, id=as_text(request_id)):
             return journal, seq, document.encode()
         return None
