@@ -188,7 +188,7 @@ def _gateway(
         heads=parts.heads,
         find_key=partial(find_key, place, runner=runner),
         connections_open=state.connections_open,
-        operations=KeyOperations(place, runner).all(),
+        operations=KeyOperations(place, keys, parts.audit.changes, runner).all(),
     )
     pauses = Pauses(PauseFile(settings.storage.data_dir).read, backends)
     admin_app, operators = admin_listener(admin.routes(), parts.metrics)
