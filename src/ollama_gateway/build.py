@@ -45,6 +45,7 @@ from ollama_gateway.limits.opening import RedisLocation, open_limits
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
 from ollama_gateway.server.admin_api.keys import KeyOperations
+from ollama_gateway.server.admin_api.request_operations import RequestOperations
 from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.reload_handlers import Reloader
@@ -188,7 +189,10 @@ def _gateway(
         heads=parts.heads,
         find_key=partial(find_key, place, runner=runner),
         connections_open=state.connections_open,
-        operations=KeyOperations(place, keys, parts.audit.changes, runner).all(),
+        operations=[
+            *KeyOperations(place, keys, parts.audit.changes, runner).all(),
+            *RequestOperations(app.in_flight, parts.audit.changes, runner).all(),
+        ],
     )
     pauses = Pauses(PauseFile(settings.storage.data_dir).read, backends)
     admin_app, operators = admin_listener(admin.routes(), parts.metrics)

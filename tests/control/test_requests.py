@@ -9,6 +9,7 @@ import pytest
 import trio.testing
 
 from ollama_gateway.control import requests
+from ollama_gateway.control.errors import NoSuchThing, WrongInput
 from ollama_gateway.control.requests import RunningFilter
 from ollama_gateway.flow.in_flight import InFlight
 from ollama_gateway.ledger.record import Attempt
@@ -75,7 +76,8 @@ async def test_a_document() -> None:
         "process": None,
     }
     assert json.loads(json.dumps(found)) == found
-    assert requests.shown(in_flight, "r2") is None
+    with pytest.raises(NoSuchThing):
+        requests.shown(in_flight, "r2")
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 8, 100])
@@ -113,9 +115,9 @@ async def test_a_page_after_others_have_ended_and_begun() -> None:
 )
 async def test_what_is_no_cursor(cursor: str) -> None:
     """It is refused, in words that repeat none of it."""
-    with pytest.raises(ValueError, match=r"\w") as refused:
+    with pytest.raises(WrongInput) as refused:
         run_through(requests.listed(InFlight(), RunningFilter(), limit=1, cursor=cursor))
-    assert str(refused.value) == "not a cursor"
+    assert str(refused.value) == "cursor: is not one that this list gave"
 
 
 @pytest.mark.parametrize(
@@ -155,8 +157,10 @@ async def test_one_whose_key_is_not_known_is_left_out() -> None:
     unknown = in_flight.begin("r2", trio.CancelScope())
 
     assert ids(in_flight) == [["r1"]]
-    assert requests.shown(in_flight, "r2") is None
-    assert requests.cancel(in_flight, "r2", "eva") is None
+    with pytest.raises(NoSuchThing):
+        requests.shown(in_flight, "r2")
+    with pytest.raises(NoSuchThing):
+        requests.cancel(in_flight, "r2", "eva")
     assert not unknown.scope.cancel_called
 
 
@@ -176,8 +180,8 @@ async def test_what_the_audit_log_says_of_a_cancel() -> None:
     in_flight = InFlight()
     for number in range(1001):
         begun(in_flight, f"r{number:04}", key="k1" if number else "k2")
-    one = requests.cancel(in_flight, "r0000", "eva")
-    assert one is not None
+    one, is_first = requests.cancel(in_flight, "r0000", "eva")
+    again = requests.cancel(in_flight, "r0000", "adam")
     change = requests.change_of_one(one, "eva")
     begun(in_flight, "r1001")
     cancelled = requests.cancel_all_of(in_flight, "k1", "eva")
@@ -185,6 +189,7 @@ async def test_what_the_audit_log_says_of_a_cancel() -> None:
 
     assert (change.by, change.action, change.target) == ("eva", "requests.cancel", "r0000")
     assert (change.before, change.after) == (one, None)
-    assert one["key_id"] == "k2"
+    assert (is_first, again) == (True, (one, False))
+    assert (one["key_id"], one["cancelled_by"]) == ("k2", "eva")
     assert (of_key.action, of_key.target) == ("requests.cancel_key", "k1")
     assert of_key.before == {"count": 1001, "ids": cancelled[:1000]}

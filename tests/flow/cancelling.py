@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 import trio
 
 from ollama_gateway.control import requests
+from ollama_gateway.control.errors import NoSuchThing
 from ollama_gateway.control.requests import Document, RunningFilter
 from ollama_gateway.flow.in_flight import InFlight
-from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.storage.batcher import in_place
 from ollama_gateway.turns import run_through
 from tests.support.scenario import Reply, Scenario
@@ -31,6 +31,14 @@ def listed(scenario: Scenario, **wanted: str) -> list[Document]:
     page = run_through(requests.listed(in_flight(scenario), wanted_ones, limit=1000, cursor=None))
     items: list[Document] = page["items"]
     return items
+
+
+def cancelled(scenario: Scenario, request_id: str, by: str = EVA) -> Document | None:
+    """Cancel a request; return what the operator gets, None if no such request runs."""
+    try:
+        return requests.cancel(in_flight(scenario), request_id, by)[0]
+    except NoSuchThing:
+        return None
 
 
 class SlowDisk:
@@ -71,10 +79,6 @@ class Cancelled:
         self.answer: Document | None = None
         """What the operator got."""
 
-    def seen_by(self, record: AuditRecord) -> tuple[str, str | None, str | None, int]:
-        """Return what the record says of its end."""
-        return record.outcome, record.reason, record.cancelled_by, record.status
-
 
 async def cancelled_at(
     scenario: Scenario, seconds: float, ask: Callable[[], Awaitable[Reply]]
@@ -85,7 +89,7 @@ async def cancelled_at(
     async def cancel() -> None:
         await trio.sleep(seconds)
         found.before = listed(scenario)[-1]
-        found.answer = requests.cancel(in_flight(scenario), found.before["id"], EVA)
+        found.answer = cancelled(scenario, found.before["id"])
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cancel)

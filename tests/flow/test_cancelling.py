@@ -11,7 +11,15 @@ import trio.testing
 from ollama_gateway.control import requests
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.simulator import Script
-from tests.flow.cancelling import EVA, LateLimits, SlowDisk, cancelled_at, in_flight, listed
+from tests.flow.cancelling import (
+    EVA,
+    LateLimits,
+    SlowDisk,
+    cancelled,
+    cancelled_at,
+    in_flight,
+    listed,
+)
 from tests.flow.limited import limited
 from tests.flow.test_scenarios import SLOW
 from tests.support.scenario import CHAT, Reply, Scenario, TimedBody, open_scenario
@@ -198,7 +206,7 @@ async def test_after_its_end(autojump_clock: Clock) -> None:
     """Its id is unknown then, and nothing changes."""
     async with open_scenario() as scenario:
         reply = await scenario.ask()
-        found = requests.cancel(in_flight(scenario), reply.headers["x-request-id"], EVA)
+        found = cancelled(scenario, reply.headers["x-request-id"], EVA)
 
     assert (found, listed(scenario)) == (None, [])
     assert end_of(scenario) == ("completed", None, None)
@@ -210,7 +218,7 @@ async def test_two_at_once_are_one(autojump_clock: Clock) -> None:
         nursery.start_soon(scenario.ask)
         await trio.sleep(1.5)
         [one] = listed(scenario)
-        answers = [requests.cancel(in_flight(scenario), one["id"], by) for by in (EVA, "adam")]
+        answers = [cancelled(scenario, one["id"], by) for by in (EVA, "adam")]
         again = requests.cancel_all_of(in_flight(scenario), one["key_id"], "adam")
 
     assert [answer and answer["cancelled_by"] for answer in answers] == [EVA, EVA]
@@ -228,10 +236,10 @@ async def test_one_that_is_being_ended_already(autojump_clock: Clock, *, is_drai
         [one] = listed(scenario)
         if is_drain:
             scenario.gateway.app.drain(0)
-            answers.append(requests.cancel(in_flight(scenario), one["id"], EVA))
+            answers.append(cancelled(scenario, one["id"], EVA))
         else:
             await trio.sleep(0.5)
-            answers.append(requests.cancel(in_flight(scenario), one["id"], EVA))
+            answers.append(cancelled(scenario, one["id"], EVA))
 
     by = scenario.records[0].cancelled_by
     assert (answers[0] is None) == (by is None)
@@ -255,7 +263,7 @@ async def test_in_the_instant_of_a_chunk(
         async def cancel() -> None:
             await trio.sleep(at)
             ids = [one["id"] for one in listed(scenario)]
-            answers.extend(requests.cancel(in_flight(scenario), one, EVA) for one in ids)
+            answers.extend(cancelled(scenario, one, EVA) for one in ids)
 
         nursery.start_soon(cancel)
         reply = await scenario.ask()

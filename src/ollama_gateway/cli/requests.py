@@ -1,7 +1,7 @@
 """`gatewayctl requests`: list the requests that run now, cancel one, or all of a key.
 
-Exit codes: 1 if no gateway answers, if it refuses, and for a request that does not run; 2 for errors
-on the command line or in the settings.
+Exit codes: 1 if no gateway answers, if it refuses, and for a request that does not run; 2 for wrong
+command lines and settings.
 """
 
 from __future__ import annotations

@@ -13,9 +13,10 @@ from typing import Any, Final
 import attrs
 
 from ollama_gateway import clock
+from ollama_gateway.control.errors import NoSuchThing, Problem, WrongInput
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.in_flight import InFlight, RunningRequest
-from ollama_gateway.ledger.operator_change import ChangeRecorder, OperatorChange
+from ollama_gateway.ledger.operator_change import OperatorChange
 from ollama_gateway.ledger.read.filtering import Filter
 from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.wire.large import Steps
@@ -26,7 +27,8 @@ STEP: Final = 64
 """Requests that are looked at in one step: a fraction of a millisecond."""
 MAX_IDS: Final = 1000
 """Ids of requests that the record of one change lists."""
-NO_CURSOR: Final = "not a cursor"
+NO_CURSOR: Final = Problem("cursor", "is not one that this list gave")
+NOT_RUNNING: Final = "no request of this id runs, or its answer is whole already"
 _UNIX: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -68,7 +70,7 @@ def listed(
         cursor: the `next` of the page before, which is then continued; None begins.
 
     Raises:
-        ValueError: it is no cursor.
+        WrongInput: it is no cursor.
 
     """
     after = None if cursor is None else _place(cursor)
@@ -86,28 +88,30 @@ def listed(
         items.append(document_of(running))
         if not number % STEP:
             yield
-    return {"items": items, "next": _cursor(items[-1]) if len(found) > limit else None}
+    return {"items": items, "next": cursor_after(items[-1]) if len(found) > limit else None}
 
 
-def shown(in_flight: InFlight, request_id: str) -> Document | None:
-    """Return one request; None if none of this id runs."""
+def shown(in_flight: InFlight, request_id: str) -> Document:
+    """Return one request; raises NoSuchThing if none of this id runs."""
     running = in_flight.find(request_id)
-    return None if running is None else document_of(running)
+    if running is None:
+        raise NoSuchThing(NOT_RUNNING)
+    return document_of(running)
 
 
-def cancel(in_flight: InFlight, request_id: str, by: str) -> Document | None:
-    """Cancel one request in the name of an operator, and return it as it was.
+def cancel(in_flight: InFlight, request_id: str, by: str) -> tuple[Document, bool]:
+    """Cancel one request in the name of an operator.
 
-    None if no request of this id runs, or its answer is complete. A request that is cancelled
-    already stays so, by the operator who was first.
+    Returns it as it was, and whether this cancelled it: one that is cancelled already stays so, by
+    the operator who was first. Raises NoSuchThing if none of this id runs, or its answer is whole.
     """
     running = in_flight.find(request_id)
     if running is None:
-        return None
-    document = document_of(running)
+        raise NoSuchThing(NOT_RUNNING)
+    document, is_first = document_of(running), running.cancelled_by is None
     if not running.cancel(by):
-        return None
-    return document | {"cancelled_by": running.cancelled_by}
+        raise NoSuchThing(NOT_RUNNING)
+    return document | {"cancelled_by": running.cancelled_by}, is_first
 
 
 def cancel_all_of(in_flight: InFlight, key_id: str, by: str) -> list[str]:
@@ -131,12 +135,6 @@ def change_of_key(key_id: str, cancelled: list[str], by: str) -> OperatorChange:
     """Return what the audit log says of all requests of a key that were cancelled."""
     before = {"count": len(cancelled), "ids": cancelled[:MAX_IDS]}
     return OperatorChange(by, "requests.cancel_key", key_id, before=before)
-
-
-def note(recorder: ChangeRecorder, change: OperatorChange) -> None:
-    """Record a cancel that was done; blocks. Raises ChangeNotRecorded."""
-    with recorder.making(change):
-        pass
 
 
 def document_of(running: RunningRequest) -> Document:
@@ -195,17 +193,18 @@ def _backends_of(record: AuditRecord | None) -> list[str]:
     return [one.backend for one in record.attempts if one.reason is None]
 
 
-def _cursor(item: Document) -> str:
+def cursor_after(item: Document) -> str:
+    """Return the cursor of the page that begins behind a request."""
     return f"{item['started_at']}/{item['id']}"
 
 
 def _place(cursor: str) -> tuple[int, str]:
-    """Return the place that a cursor names; raises ValueError."""
+    """Return the place that a cursor names; raises WrongInput."""
     moment, _, request_id = cursor.partition("/")
     try:
         began = datetime.fromisoformat(moment)
     except ValueError:
-        raise ValueError(NO_CURSOR) from None
+        raise WrongInput([NO_CURSOR]) from None
     if began.tzinfo is None or not request_id:
-        raise ValueError(NO_CURSOR)
+        raise WrongInput([NO_CURSOR])
     return (began - _UNIX) // timedelta(microseconds=1), request_id

@@ -20,6 +20,7 @@ from ollama_gateway.processes import spawn
 from ollama_gateway.processes.admin import MergedAdmin, Roster
 from ollama_gateway.processes.parent import Parent
 from ollama_gateway.processes.reaper import reap_as_init
+from ollama_gateway.processes.requests_of_all import RequestsOfAll
 from ollama_gateway.processes.shared_settings import SharedSettings
 from ollama_gateway.processes.shares import share_of
 from ollama_gateway.reloading import Notifying, SettingsSource, watch_settings
@@ -114,7 +115,8 @@ def _admin_routes(
     roster: Roster, metrics: Metrics, reloader: Reloader, settings: Settings
 ) -> Routes:
     access = admin_access(settings.server)
-    return MergedAdmin(roster, access, metrics, reloader).routes()
+    operations = RequestsOfAll(roster).all()
+    return MergedAdmin(roster, access, metrics, reloader, operations).routes()
 
 
 async def _reap_orphans(roster: Roster) -> None:

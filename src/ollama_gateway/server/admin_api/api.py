@@ -121,7 +121,7 @@ async def _send(operation: Operation, reply: AdminReply, ask: Ask) -> None:
         await ask.downstream.start(HTTPStatus.NO_CONTENT, extra)  # without a length (RFC 9110, 8.6)
         await ask.downstream.end()
         return
-    body = json.dumps(reply.document).encode()
+    body = reply.encoded if reply.encoded is not None else json.dumps(reply.document).encode()
     await ask.downstream.respond(operation.status, [*JSON_HEADERS, *extra], body)
 
 
