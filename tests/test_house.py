@@ -64,6 +64,7 @@ AT_HOME: dict[str, set[str]] = {
         "cli/init.py",
         "cli/backends.py",
         "cli/pull.py",
+        "flow/in_flight.py",
     },
 }
 

@@ -20,8 +20,14 @@ import trio
 
 from tests.smoke.fleet import Fleet, fleet
 
-PACE: Final = "20ms"
-SIMULATOR: Final = {"a": ("--model", "m:1", "--tokens", "100000", "--token-delay", PACE)}
+PACE: Final = "1ms"
+"""Of a simulator: it writes one token at a time, for all its streams in turn."""
+SIMULATOR: Final = {
+    "a": (
+        *("--model", "m:1", "--tokens", "1000000", "--token-delay", PACE),
+        *("--load-time", "0s", "--parallel", "1000"),
+    )
+}
 WARM_UP: Final = 2.0
 """Seconds before each measurement."""
 TICKS: Final = os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""Requests in flight, made by hand: what their parts say is what is listed."""
+"""Requests in flight, made by hand, whose records say what a test wants to see listed."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class LateLimits:
 
 
 class Cancelled:
-    """What was seen of a request that an operator cancelled."""
+    """A request that an operator cancelled, as all sides saw it."""
 
     def __init__(self) -> None:
         self.reply = Reply()

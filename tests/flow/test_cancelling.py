@@ -213,7 +213,7 @@ async def test_after_its_end(autojump_clock: Clock) -> None:
 
 
 async def test_two_at_once_are_one(autojump_clock: Clock) -> None:
-    """Both operators are told who was first, and the record names that one."""
+    """Both operators learn who was first, and the record names that one."""
     async with open_scenario(models=(SLOW,)) as scenario, trio.open_nursery() as nursery:
         nursery.start_soon(scenario.ask)
         await trio.sleep(1.5)

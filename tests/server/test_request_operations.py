@@ -1,4 +1,4 @@
-"""Requests in flight over the admin API: who may see and cancel them, and what is recorded."""
+"""Requests in flight over the admin API: who may see and cancel them, and the records of that."""
 
 from __future__ import annotations
 

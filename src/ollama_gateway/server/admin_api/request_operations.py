@@ -1,7 +1,7 @@
 """Operations on requests in flight, and the sharing of lists among all who ask for them.
 
-A cancel cuts first and is recorded then: a slow disk must not keep a request running. What was cut
-is in the audit log in any case, since the record of the request itself says by whom.
+A cancel cuts first and is recorded then: a slow disk must not keep a request running. The
+audit log has it in any case, since the record of the request itself names the operator.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class SharedPages:
     """Lists as JSON; one is made at a time, and serves all who wait for the same one."""
 
     _made: dict[object, tuple[float, bytes]] = attrs.field(factory=dict, init=False)
-    """The lists, by what was asked, with the time of their making."""
+    """The lists, by the question, with the time of their making."""
     _making: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
 
     async def get(self, asked: object, make: Callable[[], Awaitable[bytes]]) -> bytes:
@@ -168,7 +168,7 @@ class RequestOperations:
         return AdminReply({"key_id": key_id, "cancelled": ids, "unanswered": []})
 
     async def _record(self, change: OperatorChange) -> None:
-        """Record what was cut; raises Unavailable."""
+        """Record a cancel that is done; raises Unavailable."""
         self.pages.clear()
         try:
             async with recorded(self.recorder, change, self.runner):
