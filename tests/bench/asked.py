@@ -25,7 +25,7 @@ PACE: Final = "1ms"
 SIMULATOR: Final = {
     "a": (
         *("--model", "m:1", "--tokens", "1000000", "--token-delay", PACE),
-        *("--load-time", "0s", "--parallel", "1000"),
+        *("--load-time", "0s", "--parallel", "100"),
     )
 }
 WARM_UP: Final = 2.0
@@ -44,7 +44,8 @@ async def stream(made: Fleet, gaps: list[float]) -> None:
     body = json.dumps({"model": "m:1", "messages": [{"role": "user", "content": "hi"}]})
     async with await trio.open_tcp_stream("127.0.0.1", made.port) as client:
         await client.send_all(request("POST", "/api/chat", made.key, body.encode()))
-        await client.receive_some()
+        head = await client.receive_some()
+        assert head.startswith(b"HTTP/1.1 200"), head
         last = trio.current_time()
         while await client.receive_some():
             now = trio.current_time()
