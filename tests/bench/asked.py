@@ -20,14 +20,21 @@ import trio
 
 from tests.smoke.fleet import Fleet, fleet
 
-PACE: Final = "1ms"
-"""Of a simulator: it writes one token at a time, for all its streams in turn."""
-SIMULATOR: Final = {
-    "a": (
-        *("--model", "m:1", "--tokens", "1000000", "--token-delay", PACE),
-        *("--load-time", "0s", "--parallel", "100"),
+PACE: Final = "20ms"
+SIMULATORS: Final = {
+    f"s{number}": (
+        "--model",
+        "m:1",
+        "--tokens",
+        "100000",
+        "--token-delay",
+        PACE,
+        "--load-time",
+        "0s",
     )
+    for number in range(6)
 }
+"""Each writes one stream at a time; the others wait."""
 WARM_UP: Final = 2.0
 """Seconds before each measurement."""
 TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -96,12 +103,15 @@ async def measured(
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.asked", description=__doc__)
-    parser.add_argument("--streams", type=int, default=100)
+    parser.add_argument("--streams", type=int, default=6)
     parser.add_argument("--operators", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory, fleet(Path(directory), SIMULATOR) as made:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        fleet(Path(directory), SIMULATORS, priorities="equal") as made,
+    ):
         for number in range(given.rounds):
             for operators in (0, given.operators):
                 run = partial(measured, made, given.streams, operators, given.seconds)
