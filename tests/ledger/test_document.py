@@ -114,7 +114,16 @@ def test_what_is_not_marked_is_not_stored() -> None:
     held = {field.name for field in attrs.fields(AuditRecord)}
     stored = {field.attribute for field in stored_fields(AuditRecord)}
 
-    running = {"arrived", "chunks", "text", "heard", "is_strict", "is_finalized"}
+    running = {
+        "arrived",
+        "is_reserving",
+        "is_admitted",
+        "chunks",
+        "text",
+        "heard",
+        "is_strict",
+        "is_finalized",
+    }
     assert held - stored == running
     assert {field.attribute for field in stored_fields(Attempt)} == {
         *("backend", "started", "is_hedge", "first_chunk", "reason", "model")
