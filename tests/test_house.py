@@ -65,6 +65,7 @@ AT_HOME: dict[str, set[str]] = {
         "cli/model_loading.py",
         "cli/backends.py",
         "cli/pull.py",
+        "flow/in_flight.py",
     },
 }
 

@@ -56,6 +56,7 @@ SAME_FILE = {
     "postgres.py": "PostgreSQL, for all, for keys and for records",
     "sqlite.py": "SQLite, for all and for keys",
     "reading.py": "reading frames: in all dialects, and frames of any length",
+    "requests.py": "the requests that run: as documents, and their commands",
     "store.py": "a store of keys, its use by commands, and the store of limits",
     "usage.py": "sums of usage, their documents, and their command",
     "models.py": "models as documents, and the operations on them",

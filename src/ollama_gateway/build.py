@@ -206,6 +206,7 @@ def _gateway(
         state=state,
         pauses=pauses,
         keys=place,
+        in_flight=app.in_flight,
         reloader=lambda: admin.reloader,
         runner=runner,
     ).all()

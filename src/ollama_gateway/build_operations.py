@@ -17,6 +17,7 @@ from ollama_gateway.control.models import ModelView
 from ollama_gateway.control.pausing import PauseControl
 from ollama_gateway.control.status import GatewayStatus, StatusDocument
 from ollama_gateway.control.unknown_filters import KnownNames
+from ollama_gateway.flow.in_flight import InFlight
 from ollama_gateway.keys.key import APIKey
 from ollama_gateway.keys.location import KeyStoreLocation
 from ollama_gateway.ledger.read.audit_log import AuditPlace
@@ -27,6 +28,7 @@ from ollama_gateway.server.admin_api.keys import KeyOperations
 from ollama_gateway.server.admin_api.limits import LimitsOperations
 from ollama_gateway.server.admin_api.models import ModelOperations
 from ollama_gateway.server.admin_api.operation import Operation
+from ollama_gateway.server.admin_api.request_operations import RequestOperations
 from ollama_gateway.server.admin_api.status import StatusOperations
 from ollama_gateway.server.reload_handlers import Reloader
 from ollama_gateway.storage.batcher import Runner
@@ -43,6 +45,8 @@ class OperationParts:
     state: GatewayStatus
     pauses: Pauses
     keys: KeyStoreLocation
+    in_flight: InFlight
+    """The clients' requests."""
     reloader: Callable[[], Reloader | None]
     """Returns what reloads the settings; None where a parent does."""
     runner: Runner
@@ -57,6 +61,7 @@ class OperationParts:
             *self._backends().all(),
             *self._models().all(),
             *self._audit().all(),
+            *RequestOperations(self.in_flight, parts.audit.changes, self.runner).all(),
             *ConfigOperations(self.reloader, parts.audit.changes, self.runner).all(),
         ]
 

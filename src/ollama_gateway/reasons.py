@@ -12,7 +12,13 @@ from enum import StrEnum
 from typing import Final, Literal, NewType, Self, TypeAlias
 
 Outcome: TypeAlias = Literal[
-    "completed", "refused", "client_gone", "upstream_failed", "timed_out", "killed"
+    "completed",
+    "refused",
+    "client_gone",
+    "cancelled",
+    "upstream_failed",
+    "timed_out",
+    "killed",
 ]
 """How a request ended."""
 
@@ -45,6 +51,7 @@ class Reason(StrEnum):
     BODIES_FULL = "bodies_full", "all request bodies together were too large"
     BODY_TOO_LARGE = "body_too_large", "the body is over server.max_body"
     BUDGET = "budget", "the key's tokens of the day or the month are used up"
+    CANCELLED = "cancelled", "an operator cancelled it"
     CLIENT_GONE = "client_gone", "the client closed its connection"
     CONCURRENCY = "concurrency", "the key had as many requests at once as it may"
     CONNECT_FAILED = "connect_failed", "no connection to the backend could be made"

@@ -53,6 +53,7 @@ async def test_a_request_leaves_one_complete_record(autojump_clock: Clock) -> No
         "backend": "b",
         "outcome": "completed",
         "reason": None,
+        "cancelled_by": None,
         "status": 200,
         "prompt_tokens": 11,
         "cached_tokens": None,

@@ -33,8 +33,16 @@ from tests.support.spoilt import GARBAGE
 
 FIELDS = (
     *("request_id", "started_at", "key_id", "key_name", "end_user", "client", "endpoint"),
-    *("dialect", "model", "alias", "backend", "outcome", "reason", "status", "prompt_tokens"),
-    *("cached_tokens", "completion_tokens", "tokens_source", "spender", "affinity", "ttft_ms"),
+    *("dialect", "model", "alias", "backend", "outcome", "reason", "cancelled_by", "status"),
+    *(
+        "prompt_tokens",
+        "cached_tokens",
+        "completion_tokens",
+        "tokens_source",
+        "spender",
+        "affinity",
+        "ttft_ms",
+    ),
     *("duration_ms", "bytes_in", "bytes_out", "changed", "client_request_id", "trace_id"),
     "attempts",
 )

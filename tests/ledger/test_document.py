@@ -17,7 +17,7 @@ WHOLE = (
     '{"request_id":"r","started_at":"2026-01-02T03:04:05.000000+00:00","key_id":"id",'
     '"key_name":"n\\u00e4me","end_user":"eve","client":"192.0.2.7","endpoint":"/api/chat",'
     '"dialect":"ollama","model":"m1:latest","alias":"gpt","backend":"b","outcome":"timed_out",'
-    '"reason":"idle_timeout","status":504,"prompt_tokens":3,"cached_tokens":2,'
+    '"reason":"idle_timeout","cancelled_by":"eva","status":504,"prompt_tokens":3,"cached_tokens":2,'
     '"completion_tokens":4,"tokens_source":"reported","spender":"s","affinity":"kept","ttft_ms":250.0,'
     '"duration_ms":1234.6,"bytes_in":5,'
     '"bytes_out":6,"changed":"num_ctx","client_request_id":"mine","trace_id":"4bf9","attempts":['
@@ -29,7 +29,7 @@ KILLED = (
     '{"request_id":"r","started_at":"2026-01-02T03:04:05.000000+00:00","key_id":"id",'
     '"key_name":"name","end_user":null,"client":"192.0.2.7","endpoint":"/api/chat",'
     '"dialect":"ollama","model":"m1:latest","alias":null,"backend":null,"outcome":"killed",'
-    '"reason":"killed","status":200,"prompt_tokens":7,"cached_tokens":null,"completion_tokens":5,'
+    '"reason":"killed","cancelled_by":null,"status":200,"prompt_tokens":7,"cached_tokens":null,"completion_tokens":5,'
     '"tokens_source":"counted","spender":null,"affinity":null,"ttft_ms":null,"duration_ms":0.0,"bytes_in":0,'
     '"bytes_out":0,"changed":null,"client_request_id":null,"trace_id":null,"attempts":[]}'
 )
@@ -46,6 +46,7 @@ def whole() -> AuditRecord:
         backend="b",
         outcome="timed_out",
         reason=Reason.IDLE_TIMEOUT,
+        cancelled_by="eva",
         status=504,
         prompt_tokens=3,
         cached_tokens=2,
@@ -118,7 +119,7 @@ def test_what_is_not_marked_is_not_stored() -> None:
     stored = {field.attribute for field in stored_fields(AuditRecord)}
 
     running = {"arrived", "chunks", "text", "heard", "is_strict", "is_finalized"}
-    running |= {"trace", "admitted", "queued"}
+    running |= {"trace", "admitted", "queued", "is_reserving"}
     assert held - stored == running
     assert {field.attribute for field in stored_fields(Attempt)} == {
         *("backend", "started", "is_hedge", "first_chunk", "reason", "model", "ended")

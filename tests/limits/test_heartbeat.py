@@ -32,6 +32,7 @@ class Meter:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     tokens_source: str | None = None
+    is_reserving: bool = False
     usage_journal: str | None = None
     was_worked_on: bool = False
 

@@ -24,7 +24,7 @@ from ollama_gateway.keys.sqlite import SQLiteKeys
 from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.settings import load
 from ollama_gateway.simulator import Model, Simulator, memory_server
-from ollama_gateway.storage.batcher import in_place
+from ollama_gateway.storage.batcher import Runner, in_place
 
 CHAT = {"model": "m1", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -195,6 +195,7 @@ async def open_scenario(
     models: tuple[Model, ...] = (Model("m1:latest"),),
     slots: int = 0,
     is_one_tier: bool = False,
+    runner: Runner = in_place,
 ) -> AsyncIterator[Scenario]:
     """Open a gateway with simulators by name; by default `a` and `b`, which host `models`."""
     simulators = given or {"a": Simulator(models), "b": Simulator(models)}
@@ -227,7 +228,7 @@ async def open_scenario(
             build(
                 load(environ=environment, cwd=directory).settings,
                 transports=transports,
-                runner=in_place,
+                runner=runner,
                 sinks=(records.append,),
             )
         )

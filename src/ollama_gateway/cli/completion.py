@@ -102,6 +102,13 @@ def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
     return _complete(model_names, ctx, incomplete)
 
 
+def complete_request(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete the id of a request that runs."""
+    from ollama_gateway.cli.known_names import request_ids  # noqa: PLC0415 - as above
+
+    return _complete(request_ids, ctx, incomplete)
+
+
 def _complete(
     names: Callable[[Settings], Iterable[str]], ctx: typer.Context, incomplete: str
 ) -> list[str]:

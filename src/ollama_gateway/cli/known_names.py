@@ -58,3 +58,18 @@ def model_names(settings: Settings) -> list[str]:
     except NoAnswer:
         return []
     return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
+
+
+def request_ids(settings: Settings) -> list[str]:
+    """Return the ids of the first requests that run in the gateway."""
+    from ollama_gateway.cli.admin import NoAnswer, ask  # noqa: PLC0415 - slow to import
+
+    try:
+        answer = ask(settings.server, "/admin/v1/requests", seconds=ANSWER_SECONDS)
+    except NoAnswer:
+        return []
+    items = answer.value.get("items")
+    found = (
+        [one.get("id") for one in items if isinstance(one, dict)] if isinstance(items, list) else []
+    )
+    return [one for one in found if isinstance(one, str)]

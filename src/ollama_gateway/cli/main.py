@@ -71,6 +71,7 @@ COMMANDS: Final = {
         "audit.commands:app",
         "Look at the audit log: every request and how it ended.",
     ),
+    "requests": ("requests:app", "List the requests that run now, and cancel them."),
     "backends": ("pausing:app", "List, pause, drain and resume backends."),
     "keys": ("keys.commands:app", "Create, list, change and revoke API keys."),
     "limits": (

@@ -7,6 +7,8 @@ from typing import Final, Protocol
 import attrs
 
 from ollama_gateway.flow.endpoints import Endpoint
+from ollama_gateway.keys.key import Principal
+from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.large import RequestBody
 
@@ -92,6 +94,9 @@ class Ask:
     """The part behind the question mark; Ollama's own routes use none."""
     backend_overrides: tuple[str, ...] = ()
     """The backends that the request names; more than one is an error."""
+    caller: Principal | None = None
+    """The key of a request that has no record; None until it is known."""
+    record: AuditRecord | None = None
 
     @property
     def path(self) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ollama_gateway.wire.body import lookup
+
+if TYPE_CHECKING:
+    from ollama_gateway.ledger.record import AuditRecord
 
 BODY_FIELD: Final = "body:"
 """Stands before a field of the body in place of a header's name."""
@@ -21,6 +24,8 @@ class RequestFacts(Protocol):
     request_id: str
     client: str
     arrived: float
+    record: AuditRecord | None
+    """Set by the ledger."""
 
     @property
     def path(self) -> str:

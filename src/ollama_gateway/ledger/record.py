@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from http import HTTPStatus
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 import anyio
+import anyio.lowlevel
 import attrs
 
 from ollama_gateway import clock
@@ -62,6 +64,8 @@ class AuditRecord:
     backend: str | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))
     outcome: Outcome = attrs.field(default="completed", metadata=stored(TEXT, is_column=True))
     reason: AnyReason | None = attrs.field(default=None, metadata=stored(TEXT, is_column=True))
+    cancelled_by: str | None = attrs.field(default=None, metadata=stored(TEXT))
+    """The operator who cancelled it."""
     status: int = attrs.field(default=0, metadata=stored(COUNT))
     prompt_tokens: int | None = attrs.field(default=None, metadata=stored(COUNT, is_column=True))
     cached_tokens: int | None = attrs.field(default=None, metadata=stored(COUNT, is_column=True))
@@ -97,7 +101,7 @@ class AuditRecord:
     trace: RequestTrace | None = None
     """Its span, where tracing is on."""
     admitted: float | None = None
-    """When it was admitted, in seconds after it arrived."""
+    """When it might go upstream, in seconds after it arrived; None before that."""
     queued: float | None = None
     """When it first joined the line of those that wait for room, in seconds after it arrived."""
     arrived: float
@@ -108,6 +112,8 @@ class AuditRecord:
     """Bytes of the answer's text that were relayed."""
     heard: float = 0.0
     """When the answer last sent something, on the event loop's clock; 0 before it does."""
+    is_reserving: bool = False
+    """Whether the store of limits is being asked."""
     is_strict: bool = False
     """Whether the request waits until its states are on the disk: the mode that it began with."""
     is_finalized: bool = False
@@ -193,6 +199,8 @@ class Ledger:
 
     async def finalize(self, record: AuditRecord) -> None:
         """Record that the whole answer is there; raises Unavailable if that fails."""
+        if record.cancelled_by is not None:  # in the instant in which the answer ended
+            await anyio.lowlevel.checkpoint()
         record.duration = clock.now() - record.arrived
         record.count(None, record.relayed or None)
         if self.writer is not None:
@@ -219,6 +227,7 @@ class Ledger:
             arrived=ask.arrived,
             is_strict=self.writer is not None and self.writer.is_strict,
         )
+        ask.record = record
         return Recording(self, record, ask)
 
 
@@ -255,7 +264,10 @@ class Recording:
     def _note(self, error: BaseException) -> None:
         """Note the error or the cancellation that ended the request."""
         record = self.record
-        if isinstance(error, GatewayError):
+        if record.cancelled_by is not None:
+            record.outcome, record.reason = "cancelled", Reason.CANCELLED
+            record.status = record.status or HTTPStatus.FORBIDDEN
+        elif isinstance(error, GatewayError):
             record.fail(error)
         elif not isinstance(error, anyio.get_cancelled_exc_class()):
             record.outcome, record.reason, record.status = "upstream_failed", Reason.INTERNAL, 500

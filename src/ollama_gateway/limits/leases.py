@@ -56,6 +56,8 @@ class Meter(Protocol):
     prompt_tokens: int | None
     completion_tokens: int | None
     tokens_source: str | None
+    is_reserving: bool
+    """Whether the store is being asked."""
     usage_journal: str | None
     """Id of the usage journal that has its tokens; None if no budget is charged."""
 
@@ -196,11 +198,9 @@ class Limiter:
         """
         quota = lease.quota.without_budget if may_be_free else lease.quota
         if not quota.is_empty:
-            meter, min_output = lease.meter, int(quota.has_budget)
-            await self._reserve(
-                lease,
-                ReservationRequest(meter.request_id, meter.key_id, quota, min_output=min_output),
-            )
+            meter, least = lease.meter, int(quota.has_budget)
+            request = ReservationRequest(meter.request_id, meter.key_id, quota, min_output=least)
+            await self._reserve(lease, request)
 
     async def admit(self, lease: Lease, cost: Cost) -> None:
         """Reserve the tokens of a call, and its places if it has none yet.
@@ -236,7 +236,9 @@ class Limiter:
 
     async def _reserve(self, lease: Lease, request: ReservationRequest) -> None:
         """Reserve in the store; raises LimitReached, Unavailable."""
+        lease.meter.is_reserving = True
         outcome = await self.store.reserve(request)
+        lease.meter.is_reserving = False
         if isinstance(outcome, LimitRefusal):
             self.metrics.limited(REASONS[outcome.limit])
             raise refused(outcome, request.quota)
@@ -279,9 +281,8 @@ class Limiter:
             log.warning(message, model=model, bound=bound, reported=reported)
 
     def _charges(self) -> Sequence[tuple[Reservation, Charge]]:
-        return [
-            (lease.grant.reservation, lease.charge) for lease in self._open.values() if lease.grant
-        ]
+        held = self._open.values()
+        return [(lease.grant.reservation, lease.charge) for lease in held if lease.grant]
 
 
 @attrs.define(eq=False)

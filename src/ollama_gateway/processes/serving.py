@@ -24,6 +24,7 @@ from ollama_gateway.processes.admin import MergedAdmin, Roster
 from ollama_gateway.processes.parent import Parent
 from ollama_gateway.processes.parent_operations import ParentOperations
 from ollama_gateway.processes.reaper import reap_as_init
+from ollama_gateway.processes.requests_of_all import RequestsOfAll
 from ollama_gateway.processes.shared_settings import SharedSettings
 from ollama_gateway.processes.shares import share_of
 from ollama_gateway.reloading import Notifying, SettingsSource, watch_settings
@@ -125,7 +126,8 @@ def _admin_routes(
         LocalChanges(directory, secret.reveal().encode() if secret else b""),
         reloader,
     )
-    return attrs.evolve(merged, operations=operations.all()).routes()
+    requests = RequestsOfAll(roster)
+    return attrs.evolve(merged, operations=[*operations.all(), *requests.all()]).routes()
 
 
 async def _reap_orphans(roster: Roster) -> None:

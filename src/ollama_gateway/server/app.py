@@ -31,6 +31,7 @@ from ollama_gateway.errors import (
 )
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import dialect_of
+from ollama_gateway.flow.in_flight import CancelledByOperator, InFlight, RunningRequest
 from ollama_gateway.http.request_stream import RequestStream
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
@@ -82,19 +83,19 @@ class App:
     metrics: Metrics
     refusals: RefusalLog = attrs.field(factory=RefusalLog)
     _pacer: StartPacer = attrs.field(factory=StartPacer, init=False)
-    _running: set[trio.CancelScope] = attrs.field(factory=set, init=False)
+    in_flight: InFlight = attrs.field(factory=InFlight, init=False)
     _deadline: float = attrs.field(default=math.inf, init=False)
 
     @property
     def requests_running(self) -> int:
         """Return how many requests are being served."""
-        return len(self._running)
+        return len(self.in_flight)
 
     def drain(self, seconds: float) -> None:
         """End all requests, later ones too, when `seconds` have passed."""
         self._deadline = clock.now() + seconds
-        for request in self._running:
-            request.deadline = self._deadline
+        for request in self.in_flight:
+            request.scope.deadline = self._deadline
 
     async def __call__(self, scope: Any, receive: RequestStream, send: Send) -> None:
         """Serve one request."""
@@ -116,41 +117,45 @@ class App:
                 self._pacer,
             )
             with trio.CancelScope(deadline=self._deadline) as request:
-                self._running.add(request)
+                running = self.in_flight.begin(request_id, request)
                 try:
                     receive.on_disconnect(downstream.cancel_on_disconnect(request))
-                    await self._serve(config, scope, downstream, request_id, arrived)
+                    await self._serve(config, scope, downstream, running, arrived)
                 finally:
-                    self._running.discard(request)
+                    self.in_flight.end(running)
             if request.cancelled_caught and not downstream.is_gone:
                 with trio.move_on_after(ERROR_EVENT_SECONDS):
-                    error = Unavailable("the gateway is shutting down", reason=Reason.DRAINING)
-                    await self._fail(error, downstream, scope["path"], request_id)
+                    await self._fail(_cause(running), downstream, scope["path"], request_id)
 
     async def _serve(
         self,
         config: AppConfig,
         scope: Any,
         downstream: ASGIDownstream,
-        request_id: str,
+        running: RunningRequest,
         arrived: float,
     ) -> None:
         try:
-            await self._route(config, scope, downstream, request_id, arrived)
+            await self._route(config, scope, downstream, running, arrived)
         except GatewayError as error:
-            await self._fail(error, downstream, scope["path"], request_id)
+            failure = error
         except Exception:
-            log.exception("request failed", request_id=request_id)
-            await self._fail(InternalError(), downstream, scope["path"], request_id)
+            log.exception("request failed", request_id=running.request_id)
+            failure = InternalError()
+        else:
+            return
+        await trio.lowlevel.checkpoint_if_cancelled()  # that came first, for the record too
+        await self._fail(failure, downstream, scope["path"], running.request_id)
 
     async def _route(
         self,
         config: AppConfig,
         scope: Any,
         downstream: ASGIDownstream,
-        request_id: str,
+        running: RunningRequest,
         arrived: float,
     ) -> None:
+        request_id = running.request_id
         headers: Headers = scope["headers"]
         client = client_of((scope["client"] or ("",))[0], headers, config.proxies)
         is_tls = scope.get("scheme") == "https"
@@ -170,7 +175,7 @@ class App:
         except GatewayError as error:
             self.refused(error, client, request_id)
             raise
-        ask = Ask(
+        running.ask = ask = Ask(
             request_id,
             route.endpoint,
             key or credential(headers),
@@ -222,6 +227,13 @@ class App:
         headers, body = error_response(error, dialect_of("/"), request_id)
         length = (b"content-length", b"%d" % len(body))
         return [*headers, length, (b"x-request-id", request_id.encode())], body
+
+
+def _cause(running: RunningRequest) -> GatewayError:
+    """Return the error that tells a client why its request was cancelled."""
+    if running.cancelled_by is not None:
+        return CancelledByOperator()
+    return Unavailable("the gateway is shutting down", reason=Reason.DRAINING)
 
 
 def _request_ids(target: bytes, request_id: str) -> Headers:

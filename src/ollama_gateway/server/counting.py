@@ -42,7 +42,7 @@ class Counting:
 
     async def count(self, ask: Ask) -> None:
         """Answer `{"input_tokens": N}`; raises what `/v1/messages` raises before a race."""
-        principal = await self.keys.identify(ask.credential)
+        principal = ask.caller = await self.keys.identify(ask.credential)
         may_call(principal, ask)
         only = backend_override(principal, ask, self.names.backends)
         with self.at_once.place(principal.key_id):

@@ -133,7 +133,7 @@ class Listings:
 
         Raises Unauthorized, Forbidden, BadRequest, and Unavailable if the named backend is down.
         """
-        principal = await self.keys.identify(ask.credential)
+        principal = ask.caller = await self.keys.identify(ask.credential)
         if not principal.may_call(ask.endpoint.group):
             raise Forbidden(reason=Reason.ENDPOINT_NOT_ALLOWED)
         only = backend_override(principal, ask, self.backends)

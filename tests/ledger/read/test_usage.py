@@ -13,7 +13,10 @@ from ollama_gateway.ledger.read.grouping import group_of
 from ollama_gateway.ledger.read.usage import COUNTS, WAYS, By, UsageSums, dimensions_of, total
 from ollama_gateway.ledger.read.usage import usage as usage_of
 
-OUTCOMES = ("completed", "refused", "client_gone", "upstream_failed", "timed_out", "killed")
+OUTCOMES = (
+    *("completed", "refused", "client_gone", "cancelled"),
+    *("upstream_failed", "timed_out", "killed"),
+)
 
 
 def document(**fields: Any) -> Document:
@@ -120,8 +123,8 @@ def test_what_is_counted() -> None:
 
     [one] = usage(records, "key")
 
-    assert one == UsageSums(("k1",), ("alice",), 7, 1, 3, 61, 30, 1)
-    assert one.total_tokens == 91
+    assert one == UsageSums(("k1",), ("alice",), 8, 1, 3, 71, 35, 1)
+    assert one.total_tokens == 106
 
 
 def test_the_cached_share_is_of_the_prompts_that_tell_it() -> None:

@@ -10,6 +10,7 @@ OUTCOMES: Final[dict[Outcome, str]] = {
     "completed": "the whole answer was sent",
     "refused": "the gateway did not serve it",
     "client_gone": "the client left before the end",
+    "cancelled": "an operator ended it",
     "upstream_failed": "no backend gave a whole answer",
     "timed_out": "no backend answered in time",
     "killed": "the gateway ended before the request had",

@@ -61,6 +61,8 @@ def _facts(record: StoredRecord) -> Iterator[tuple[str, str]]:
     yield "outcome", _outcome_in_words(document)
     if document["reason"] not in {None, document["outcome"]}:
         yield "reason", _reason(document["reason"])
+    if document["cancelled_by"]:
+        yield "cancelled by", _shown(document["cancelled_by"])
     yield "status", str(document["status"] or "- (no answer was begun)")
     yield "tokens", _tokens_in_words(document)
     yield "bytes", f"{document['bytes_in'] or 0:,} in, {document['bytes_out'] or 0:,} out"

@@ -131,7 +131,9 @@ async def _send(operation: Operation, reply: AdminReply, ask: Ask) -> None:
         await ask.downstream.start(HTTPStatus.NO_CONTENT, extra)  # without a length (RFC 9110, 8.6)
         await ask.downstream.end()
         return
-    body = await in_turns(encoded(reply.document))
+    body = reply.encoded
+    if body is None:
+        body = await in_turns(encoded(reply.document))
     await ask.downstream.respond(operation.status, [*JSON_HEADERS, *extra], body)
 
 

@@ -58,6 +58,8 @@ class AdminReply:
     """Without quotes."""
     location: str | None = None
     """The path of a thing that was made."""
+    encoded: bytes | None = None
+    """The document as JSON already, in place of `document`."""
     lines: AsyncIterator[Any] | None = None
     """Documents that are sent one by one, each a line (NDJSON), in place of `document`."""
     write: Callable[[SendLine], Awaitable[None]] | None = None
