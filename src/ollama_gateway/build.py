@@ -19,7 +19,7 @@ from ollama_gateway.backends.discovery import BackendDiscovery
 from ollama_gateway.backends.pausing import PauseFile, Pauses
 from ollama_gateway.backends.transport import MAX_IDLE
 from ollama_gateway.build_backends import Transports, build_backends
-from ollama_gateway.build_listeners import admin_listener, public_listener
+from ollama_gateway.build_listeners import admin_listener, certificates_of, public_listener
 from ollama_gateway.configuration import (
     Configuration,
     Parts,
@@ -45,10 +45,13 @@ from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
 from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
+from ollama_gateway.server.disk_readings import DiskReadings
+from ollama_gateway.server.readings import Readings, stages_of
 from ollama_gateway.server.reload_handlers import Reloader
 from ollama_gateway.settings import Settings
 from ollama_gateway.storage.batcher import Runner, in_thread
-from ollama_gateway.watching import Watcher, watch_backends
+from ollama_gateway.storage.timed import TimedRunner
+from ollama_gateway.watching import Watcher, watch_backends, watch_lag
 
 if TYPE_CHECKING:
     from ollama_gateway.backends.shared import CatalogCopier
@@ -95,6 +98,7 @@ class Gateway:
         self.configuration = configuration
         left = put_in_force(configuration, self.parts, self.app, self.listener)
         self.admin.access, self.admin.names = configuration.access, configuration.exchange.names
+        self.admin.readings.disk.certificates = certificates_of(configuration.settings)
         self.admin.settings_file = configuration.settings.source
         self.admin_app.config = AppConfig(self.admin.routes())
         for transport in left:
@@ -126,9 +130,9 @@ async def build(
     place = location_of(settings.storage.data_dir, url.reveal() if url else None)
     async with (
         aclosing(backends),
-        open_keys(place, runner=runner) as keys,
+        open_keys(place, runner=TimedRunner(runner, "keys", metrics)) as keys,
         _open_limits(settings, metrics, runner) as limits,
-        _open_audit(settings, runner, counted) as audit,
+        _open_audit(settings, runner, metrics) as audit,
     ):
         parts = Parts(
             metrics=metrics,
@@ -163,10 +167,24 @@ def _gateway(
         settings.server, app, configuration.certificate, configuration.connections
     )
     copier = _copier(settings, backends)
+    disk = DiskReadings(parts.audit.writer.journal.path, parts.audit.flusher is not None)
+    disk.certificates = certificates_of(settings)
+    readings = Readings(
+        metrics=parts.metrics,
+        backends=backends,
+        keys=keys,
+        limits=parts.limits,
+        audit=parts.audit,
+        copier=copier,
+        disk=disk,
+        is_ready=lambda: not admin.why_not_ready(),
+        connections_open=lambda: len(listener.connections),
+        stages=lambda: stages_of(app.requests_running, backends),
+    )
     admin = Admin(
         backends=backends,
         names=configuration.exchange.names,
-        metrics=parts.metrics,
+        readings=readings,
         access=configuration.access,
         keys_are_readable=lambda: _can_judge(keys, place),
         keys_are_degraded=lambda: place.survives_outages and keys.statistics().store_failing,
@@ -190,7 +208,7 @@ def _gateway(
         admin=admin,
         admin_app=admin_app,
         admin_listener=operators,
-        watchers=_watchers(parts, copier, pauses),
+        watchers={**_watchers(parts, copier, pauses), "disk": disk.watch},
         copier=copier,
         pauses=pauses,
     )
@@ -221,12 +239,12 @@ def _open_limits(
         default_output=settings.limits.default_output_tokens,
         metrics=metrics,
         elsewhere=partial(spent_elsewhere, database.reveal(), runner) if database else None,
-        runner=runner,
+        runner=TimedRunner(runner, "limits", metrics),
     )
 
 
 def _open_audit(
-    settings: Settings, runner: Runner, counted: RecordMetrics
+    settings: Settings, runner: Runner, metrics: Metrics
 ) -> AbstractAsyncContextManager[AuditServices]:
     audit, url = settings.audit, settings.storage.database_url
     return open_audit(
@@ -235,8 +253,9 @@ def _open_audit(
         is_strict=audit.mode == "strict",
         key=audit.chain_key.reveal().encode() if audit.chain_key else b"",
         keep=audit.keep,
-        runner=runner,
-        note_killed=counted.killed,
+        runner=TimedRunner(runner, "journal", metrics),
+        database=TimedRunner(runner, "postgresql", metrics),
+        note_killed=RecordMetrics(metrics).killed,
     )
 
 
@@ -256,6 +275,7 @@ def _watchers(parts: Parts, copier: CatalogCopier | None, pauses: Pauses) -> dic
     watchers: dict[str, Watcher] = {
         "backends": partial(watch_backends, parts.discovery, parts.touches, parts.metrics),
         "pauses": pauses.watch,
+        "lag": partial(watch_lag, parts.metrics),
         "audit": audit.upkeep.watch,
     }
     if audit.flusher is not None:

@@ -17,6 +17,7 @@ from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import Endpoint
 from ollama_gateway.http.listener import Listener
 from ollama_gateway.metrics import Metrics
+from ollama_gateway.metrics.exposition import FORMS, LINES, render
 from ollama_gateway.processes.admin import MergedAdmin, Roster, RosterMember
 from ollama_gateway.reasons import Reason
 from ollama_gateway.server.admin_access import AdminAccess
@@ -24,6 +25,7 @@ from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.reload_handlers import JSON_HEADERS
 from ollama_gateway.server.routes import Route, Routes
+from ollama_gateway.turns import run_through
 from tests.http.serving import render_early_error, serving
 
 TOKEN = "operators-only-token"
@@ -48,6 +50,9 @@ class Answers:
             (under if path.endswith("/") else table)[path.rstrip("/")] = {"GET": route}
         return App(AppConfig(Routes(table, under)), BodyBudget(1, 1), self.metrics)
 
+    def _lines(self) -> bytes:
+        return run_through(render(self.metrics.families.values(), FORMS[LINES]))
+
     async def _answer(self, ask: Ask) -> None:
         if ask.credential is not None:
             raise Unauthorized
@@ -55,7 +60,7 @@ class Answers:
         found = self.documents.get(ask.path, self.documents.get(f"{ask.path}/"))
         if found is Unavailable:
             raise Unavailable("not now", reason=Reason.QUOTA_UNAVAILABLE)
-        body = json.dumps(found).encode() if found else self.metrics.page()
+        body = json.dumps(found).encode() if found else self._lines()
         await ask.downstream.respond(200, JSON_HEADERS, body)
 
 
