@@ -123,6 +123,7 @@ async def build(
 
     """
     metrics = Metrics()
+    metrics.near_limits.become(is_on=settings.limits.metrics_by_key)
     counted = RecordMetrics(metrics)
     server, race, discovery = settings.server, settings.race, settings.discovery
     backends = build_backends(settings, transports, metrics, most_idle=MAX_IDLE)

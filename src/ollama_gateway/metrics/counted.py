@@ -193,7 +193,7 @@ class Metrics:
             self._reloaded_at.set(now)
 
     def value(self, name: str, labels: Mapping[str, str] | None = None) -> float | None:
-        """Return one sample of a counter or a gauge by its name without prefix; None without one."""
+        """Return a sample of a counter or a gauge by its name without prefix; None without one."""
         family = self.families[f"{PREFIX}{name.removesuffix('_total')}"]
         found = family.cells.get(tuple((labels or {})[name] for name in family.definition.labels))
         return found[0] if found else None
