@@ -70,19 +70,21 @@ def scraping(admin_port: int, directory: Path) -> Iterator[Prometheus]:
     config = directory / "prometheus.yml"
     config.write_text(text)
     url = f"http://127.0.0.1:{free_port()}"
-    process = subprocess.Popen(
-        [
-            "prometheus",
-            f"--config.file={config}",
-            f"--storage.tsdb.path={directory / 'series'}",
-            f"--web.listen-address={url.removeprefix('http://')}",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=(directory / "log").open("w"),
-    )
+    log = directory / "log"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            [  # noqa: S607
+                "prometheus",
+                f"--config.file={config}",
+                f"--storage.tsdb.path={directory / 'series'}",
+                f"--web.listen-address={url.removeprefix('http://')}",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+        )
     try:
         found = Prometheus(url)
-        wait_until(lambda: _answers(found), (directory / "log").read_text)
+        wait_until(lambda: _answers(found), log.read_text)
         yield found
     finally:
         process.terminate()
@@ -91,11 +93,7 @@ def scraping(admin_port: int, directory: Path) -> Iterator[Prometheus]:
 
 def _answers(prometheus: Prometheus) -> bool:
     try:
-        return any(target["health"] == "up" for target in _targets(prometheus))
-    except OSError:
+        urllib.request.urlopen(f"{prometheus.url}/-/ready", timeout=PATIENCE).close()  # noqa: S310
+    except urllib.error.URLError:
         return False
-
-
-def _targets(prometheus: Prometheus) -> list[Any]:
-    found: list[Any] = prometheus.ask("targets")["activeTargets"]
-    return found
+    return any(target["health"] == "up" for target in prometheus.ask("targets")["activeTargets"])

@@ -114,7 +114,7 @@ def test_the_cost_of_a_scrape(watched: Watched) -> None:
     lag = f"histogram_quantile(0.99, sum by (le) ({late}))"
     time.sleep(5)
     slowest = prometheus.value(f"max_over_time(scrape_duration_seconds{job}[5m])")
-    print(
+    print(  # noqa: T201
         f"\nslowest scrape {slowest * 1000:.0f} ms,"
         f" {prometheus.value(f'scrape_samples_scraped{job}'):.0f} samples,"
         f" {sizes[0]} bytes, {sizes[1]} with gzip;"
