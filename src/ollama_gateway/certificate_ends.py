@@ -21,20 +21,23 @@ LONG_LENGTH: Final = 0x80
 """The bit that says that a length has several bytes."""
 
 
+class NoCertificate(Exception):
+    """A file has no certificate that can be read."""
+
+
 def end_of(pem: bytes) -> float:
     """Return when the first certificate of a chain ends, in seconds since 1970.
 
-    Raises ValueError.
+    Raises NoCertificate.
     """
     start = pem[:MAX_FILE].find(BEGIN)
     stop = pem.find(END, start)
-    if start < 0 or stop < 0:
-        raise ValueError("no certificate")
-    der = ssl.PEM_cert_to_DER_cert(pem[start : stop + len(END)].decode("ascii"))
     try:
-        return _end(der)
-    except IndexError:
-        raise ValueError("no certificate") from None
+        if start < 0 or stop < 0:
+            raise NoCertificate
+        return _end(ssl.PEM_cert_to_DER_cert(pem[start : stop + len(END)].decode("ascii")))
+    except (IndexError, ValueError):
+        raise NoCertificate from None
 
 
 def _end(der: bytes) -> float:
@@ -52,13 +55,13 @@ def _end(der: bytes) -> float:
 
 
 def _take(data: bytes, tag: int | None = None) -> tuple[bytes, bytes]:
-    """Split the first value from what follows it; raises ValueError, IndexError."""
+    """Split the first value from what follows it; raises NoCertificate, IndexError."""
     if tag is not None and data[0] != tag:
-        raise ValueError("no certificate")
+        raise NoCertificate
     length, start = data[1], 2
     if length & LONG_LENGTH:
         start += length & ~LONG_LENGTH
         length = int.from_bytes(data[2:start], "big")
     if start + length > len(data):
-        raise ValueError("no certificate")
+        raise NoCertificate
     return data[start : start + length], data[start + length :]

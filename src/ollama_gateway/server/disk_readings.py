@@ -6,7 +6,6 @@ A disk that hangs so delays neither a page nor the event loop, and holds one thr
 from __future__ import annotations
 
 import os
-import ssl
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +17,7 @@ from typing import Final
 import anyio
 import attrs
 
-from ollama_gateway.certificate_ends import end_of
+from ollama_gateway.certificate_ends import NoCertificate, end_of
 from ollama_gateway.ledger.document import parsed
 from ollama_gateway.ledger.journal import JournalError, first_records
 from ollama_gateway.storage.batcher import Runner, in_thread
@@ -75,7 +74,7 @@ class DiskReadings:
             )
         ends: dict[str, float] = {}
         for owner, path in certificates:
-            with suppress(OSError, ValueError, ssl.SSLError):
+            with suppress(OSError, NoCertificate):
                 ends[owner] = end_of(path.read_bytes())
         return attrs.evolve(found, certificate_ends=ends)
 
