@@ -46,7 +46,7 @@ async def test_a_watcher_that_ran_long_starts_again_soon(
 
 
 async def test_a_loop_that_is_held_is_late() -> None:
-    """Whoever holds the event loop for a while is seen in the lag."""
+    """A task that holds the event loop for a while is seen in the lag."""
     metrics = Metrics()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch_lag, metrics)

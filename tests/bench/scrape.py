@@ -32,6 +32,7 @@ SECONDS: Final = 20.0
 STREAMS: Final = 10
 TOKEN_MS: Final = 20
 FILLERS: Final = 8
+FILL_SECONDS: Final = 60.0
 NAMES: Final = [f"model-{number}:latest" for number in range(MODELS)]
 
 
@@ -51,10 +52,13 @@ class Gaps:
 
 
 def fill(url: str, key: str, place: int) -> None:
-    """Ask every machine for every model, as one of several clients."""
+    """Ask every machine for every model, as one of several clients, for a minute at most."""
+    until = time.monotonic() + FILL_SECONDS
     headers = {"Authorization": f"Bearer {key}"}
     with httpx.Client(base_url=url, headers=headers, timeout=PATIENCE) as client:
         for number in range(place, BACKENDS * MODELS, FILLERS):
+            if time.monotonic() > until:
+                return
             body = {
                 "model": NAMES[number // BACKENDS],
                 "messages": [{"role": "user", "content": "x"}],
@@ -63,7 +67,7 @@ def fill(url: str, key: str, place: int) -> None:
                 "/api/chat",
                 json={**body, "stream": False, "options": {"num_predict": 1}},
                 headers={"X-Gateway-Backend": f"gpu-{number % BACKENDS}"},
-            ).raise_for_status()
+            )
 
 
 def stream(url: str, key: str, gaps: Gaps, over: Event) -> None:
@@ -139,6 +143,8 @@ def main() -> None:
             "OLLAMA_BACKENDS": json.dumps(backends),
             "GATEWAY_STORAGE_DATA_DIR": str(directory),
             "GATEWAY_LOG_REQUESTS": "failed",
+            "GATEWAY_DISCOVERY_INTERVAL": "30s",
+            "GATEWAY_DISCOVERY_TIMEOUT": "30s",
             **addresses(),
         }
         with closing(location_of(directory, None).open()) as store:

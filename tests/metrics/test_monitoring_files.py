@@ -71,7 +71,7 @@ def test_every_metric_is_shown_somewhere() -> None:
 
 
 def test_the_files_are_those_of_the_tables() -> None:
-    """Whoever changes a table writes its files too."""
+    """A changed table has changed files."""
     assert rules.RULES.read_text() == rules.rules()
     assert rules.RULE_TESTS.read_text() == rules.rule_tests()
     for name in DASHBOARDS:

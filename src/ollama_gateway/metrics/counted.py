@@ -199,7 +199,7 @@ class Metrics:
         return found[0] if found else None
 
     def page(self) -> bytes:
-        """Render what was counted for Prometheus, at once; for tests."""
+        """Render all counts for Prometheus, at once; for tests."""
         work = render(self.families.values(), TEXT)
         while True:
             try:

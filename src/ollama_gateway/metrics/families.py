@@ -3,7 +3,7 @@
 Labels are the gateway's own words, names of the settings, and names of models that backends list,
 of which there may be any number. So a metric has a bound. Beyond nine tenths of it a new model is
 counted as `other`, beside its further labels; beyond the whole, all labels are `other`. Nothing is
-lost from the sums, and what was put under `other` is counted.
+lost from the sums, and samples under `other` are counted.
 
 A request changes a dozen samples, so a sample is a list in a dictionary, found by its labels.
 """

@@ -30,7 +30,7 @@ class LimitUse(Protocol):
 
     @property
     def used(self) -> int:
-        """What is used of it."""
+        """The used part of it."""
         ...
 
     @property

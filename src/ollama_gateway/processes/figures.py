@@ -19,7 +19,7 @@ MetricFamilies = Mapping[str, SampleFamily]
 
 
 def total(of: Iterable[MetricFamilies]) -> Steps[dict[str, SampleFamily]]:
-    """Combine the metrics of several processes, in steps; what was given stays as it is."""
+    """Combine the metrics of several processes, in steps; those given stay as they are."""
     found: dict[str, SampleFamily] = {}
     for families in of:
         for name, family in families.items():

@@ -164,7 +164,7 @@ def _of_backend(backend: Backend, now: float) -> Iterator[Reading]:
 
 
 def _size(said: object) -> float:
-    """Return the bytes that a backend tells; 0 for what is no such number."""
+    """Return the bytes that a backend tells; 0 for anything else."""
     return float(said) if type(said) is int and 0 <= said < 2**63 else 0.0
 
 
