@@ -1,18 +1,22 @@
-"""A scrape of a large fleet under streams: `python -m tests.bench.scrape`.
+"""A scrape of a large fleet: `python -m tests.bench.scrape`.
 
-One simulator is reached as 50 machines, at as many addresses of loopback; it has 200 models. Chats
-fill the series of all metrics. Then streams run while pages are asked for twice a second. Of the
-same streams without scrapes the gaps are shown too: what the machine itself does is in both.
+The first lines are of 50 machines with 200 models each, all in one process, with full series: the
+CPU time of a scrape, and the longest turn of the event loop in it, which no other program changes.
+
+Then one simulator is reached as 50 machines, at as many addresses of loopback. Chats fill the
+series of all metrics, and streams run while pages are asked for twice a second. The gaps of the
+same streams without scrapes are shown too: other programs of the machine are in both.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from statistics import median
@@ -21,10 +25,17 @@ from typing import Final
 
 import attrs
 import httpx
+import structlog
+import trio
 
 from ollama_gateway.keys.location import location_of
+from ollama_gateway.metrics import Metrics
+from ollama_gateway.simulator import Model, Simulator
+from ollama_gateway.supervisor import freeze_loaded_objects
+from tests.bench.line import Longest
 from tests.smoke.fleet import addresses, port_of, running
 from tests.support.patience import PATIENCE
+from tests.support.scenario import Scenario, open_scenario
 
 BACKENDS: Final = 50
 MODELS: Final = 200
@@ -33,6 +44,12 @@ STREAMS: Final = 10
 TOKEN_MS: Final = 20
 FILLERS: Final = 8
 FILL_SECONDS: Final = 60.0
+ROUNDS: Final = 15
+HEADERS: Final = {
+    "accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
+    "accept-encoding": "gzip",
+}
+"""As Prometheus asks."""
 NAMES: Final = [f"model-{number}:latest" for number in range(MODELS)]
 
 
@@ -102,10 +119,8 @@ def streaming(url: str, key: str) -> Iterator[Gaps]:
 
 def scrape(admin: str) -> tuple[float, int]:
     """Return the ms and the bytes of a page, as Prometheus asks for it."""
-    accept = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
-    headers = {"Accept": accept, "Accept-Encoding": "gzip"}
     began = time.perf_counter()
-    request = urllib.request.Request(f"{admin}/metrics", headers=headers)  # noqa: S310
+    request = urllib.request.Request(f"{admin}/metrics", headers=HEADERS)  # noqa: S310
     with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
         size = len(answer.read())
     return (time.perf_counter() - began) * 1000, size
@@ -126,8 +141,58 @@ def lag(before: dict[str, float], after: dict[str, float]) -> str:
     return f"{total - good:.0f} of {total:.0f} looks at the loop late by more than 20 ms"
 
 
+async def in_one_process() -> None:
+    """Print the CPU time of scrapes, with all backends up and with some down."""
+    machines = {f"gpu-{n}": Simulator([Model(name) for name in NAMES]) for n in range(BACKENDS)}
+    async with open_scenario(machines) as scenario:
+        await scenario.poll()
+        count_all(scenario.gateway.parts.metrics, list(machines))
+        freeze_loaded_objects()
+        for state in ("all up", "ten down"):
+            for headers in ({}, HEADERS):
+                found = [await cpu_of(scenario, headers) for _ in range(ROUNDS)]
+                whole, turns = ([times[place] for times in found] for place in range(2))
+                sys.stdout.write(
+                    f"{state}, {'gzip' if headers else 'text'}: {median(whole):.0f} ms of CPU"
+                    f" (most {max(whole):.0f}), longest turn {median(turns):.1f} ms"
+                    f" (most {max(turns):.1f})\n"
+                )
+            for name in list(machines)[:10]:
+                machines[name].go_down()
+            for _ in range(3):
+                await scenario.poll()
+
+
+async def cpu_of(scenario: Scenario, headers: Mapping[str, str]) -> tuple[float, float]:
+    """Return the CPU time of one scrape and of its longest turn, in ms."""
+    longest = Longest()
+    await trio.lowlevel.checkpoint()
+    longest.after_io_wait(0)
+    trio.lowlevel.add_instrument(longest)
+    began = time.thread_time()
+    await scenario.ask("/metrics", method="GET", is_admin=True, headers=headers)
+    took = (time.thread_time() - began) * 1000
+    trio.lowlevel.remove_instrument(longest)
+    return took, longest.turn
+
+
+def count_all(metrics: Metrics, backends: Sequence[str]) -> None:
+    """Count a chat of each model on each backend."""
+    for backend in backends:
+        for model in NAMES:
+            metrics.request("/api/chat", model, backend, "completed")
+            metrics.duration("/api/chat", "completed", model, backend, 1.0)
+            metrics.first_chunk("/api/chat", backend, 0.3)
+            metrics.tokens(model, backend, 100, 20, 30)
+            metrics.speed(model, backend, 100, 3.0)
+            metrics.loaded(model, backend, 3.0)
+            metrics.attempt(backend, "good")
+
+
 def main() -> None:
     """Measure, and print."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    trio.run(in_one_process)
     with ExitStack() as stack:
         options = ("--host", "0.0.0.0", "--port", "0", "--token-delay", f"{TOKEN_MS}ms")  # noqa: S104
         simulator = stack.enter_context(

@@ -14,6 +14,7 @@ from ollama_gateway.metrics.exposition import (
     FORMS,
     LINES,
     OPEN_METRICS,
+    SAMPLES_PER_STEP,
     TEXT,
     PageForm,
     form_for,
@@ -126,6 +127,18 @@ def test_the_compressed_page_is_the_same() -> None:
     packed = run_through(render(families, gzip=True))
 
     assert gzip.decompress(packed) == run_through(render(families))
+
+
+def test_a_long_page_has_many_short_steps() -> None:
+    """Other tasks can go on after each few samples, however many there are."""
+    metrics = Metrics()
+    for number in range(1000):
+        metrics.tokens(f"m{number}", "a", None, None, 1)
+
+    steps = sum(1 for _ in render(metrics.families.values()))
+
+    assert steps >= 1000 / SAMPLES_PER_STEP
+    assert SAMPLES_PER_STEP <= 50
 
 
 def test_a_sample_that_is_no_number_can_be_read() -> None:
