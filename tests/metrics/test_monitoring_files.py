@@ -87,7 +87,7 @@ def test_the_page_of_metrics_is_complete() -> None:
 def test_an_alert_has_a_runbook_and_both_tests(alert: Alert) -> None:
     """Each links to a heading that exists, and has series that fire it and series that do not."""
     page = (rules.ROOT / rules.RUNBOOK).read_text()
-    headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
+    headings = re.findall(r"^### (.+)$", page, re.MULTILINE)
 
     assert alert.anchor in {heading.lower().replace(" ", "-") for heading in headings}
     assert alert.fires
@@ -97,8 +97,8 @@ def test_an_alert_has_a_runbook_and_both_tests(alert: Alert) -> None:
 
 def test_no_runbook_is_left_without_its_alert() -> None:
     """A heading below "What to do" is an alert."""
-    page = (rules.ROOT / rules.RUNBOOK).read_text().partition("\n# What to do\n")[2]
-    headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
+    page = (rules.ROOT / rules.RUNBOOK).read_text().partition("\n## What to do\n")[2]
+    headings = re.findall(r"^### (.+)$", page, re.MULTILINE)
 
     assert [h.lower().replace(" ", "-") for h in headings] == [alert.anchor for alert in ALERTS]
 
