@@ -16,8 +16,9 @@ from ollama_gateway.errors import Unauthorized, Unavailable
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import Endpoint
 from ollama_gateway.http.listener import Listener
-from ollama_gateway.metrics import Metrics
+from ollama_gateway.metrics import Metrics, running, traffic
 from ollama_gateway.metrics.exposition import FORMS, LINES, render
+from ollama_gateway.metrics.families import SampleFamily
 from ollama_gateway.processes.admin import MergedAdmin, Roster, RosterMember
 from ollama_gateway.reasons import Reason
 from ollama_gateway.server.admin_access import AdminAccess
@@ -134,6 +135,24 @@ async def test_counters_never_go_back(tmp_path: Path) -> None:
         seen.append(retries(await get(roster, "/metrics")))
 
     assert seen == [3, 4, 4, 4, 5]
+
+
+async def test_a_silent_process_has_no_gauges(tmp_path: Path) -> None:
+    """Of a process that does not answer any more its last counts stay, and it is not ready."""
+    said = Answers({})
+    said.metrics.retry("started")
+    for definition, value in ((traffic.WAITING, 3), (running.READY, 1)):
+        said.metrics.families[definition.name] = SampleFamily(definition)
+        said.metrics.families[definition.name].put(value)
+    async with processes(tmp_path, said) as roster:
+        _, before = await get(roster, "/metrics")
+    status, after = await get(roster, "/metrics")
+
+    assert "ollama_gateway_waiting 3.0\n" in before
+    assert "ollama_gateway_ready 1.0\n" in before
+    assert "ollama_gateway_waiting" not in after
+    assert "ollama_gateway_ready 0.0\n" in after
+    assert retries((status, after)) == 1
 
 
 def retries(answer: tuple[int, str]) -> float:

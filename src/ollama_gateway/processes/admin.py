@@ -22,7 +22,7 @@ import httpx
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.flow.ask import Ask
-from ollama_gateway.metrics import Metrics
+from ollama_gateway.metrics import Metrics, running
 from ollama_gateway.metrics.counted import DEFINITIONS
 from ollama_gateway.metrics.exposition import LINES, read_lines
 from ollama_gateway.processes import figures, merging
@@ -133,16 +133,24 @@ class MergedAdmin:
         )
 
     async def page(self, ask: Ask) -> None:
-        """`/metrics`, for Prometheus: all processes together, with those that have ended."""
+        """`/metrics`, for Prometheus: all processes together, with those that have ended.
+
+        Of a process that does not answer the counts are those last read, and no gauge counts.
+        """
+        answered = set()
         for member, answer in (await self._ask_all("/metrics", accept=LINES)).items():
             if answer is None or answer.status != HTTPStatus.OK:
                 continue
             read = await in_turns(read_lines(answer.body, DEFINITIONS))
             if self.roster.members.get(member.number) is member:
                 member.figures = read
-        own = {**self.metrics.families, **figures_of(of_process())}
+                answered.add(member)
+        own = {**self.metrics.families, **figures_of([*of_process(), (running.READY, (), 0)])}
         processes = figures.of_processes(len(self.roster.serving), self.roster.restarts)
-        members = [member.figures for member in self.roster.members.values()]
+        members = [
+            member.figures if member in answered else figures.without_gauges(member.figures)
+            for member in self.roster.members.values()
+        ]
         total = await in_turns(figures.total([self.roster.ended, *members, own, processes]))
         await respond_with_page(ask, total.values())
 
