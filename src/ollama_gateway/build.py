@@ -8,7 +8,7 @@ never cancelled, are opened here.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from ollama_gateway.backends.pausing import PauseFile, Pauses
 from ollama_gateway.backends.transport import MAX_IDLE
 from ollama_gateway.build_backends import Transports, build_backends
 from ollama_gateway.build_listeners import admin_listener, certificates_of, public_listener
+from ollama_gateway.build_readings import build_readings
 from ollama_gateway.configuration import (
     Configuration,
     Parts,
@@ -45,8 +46,6 @@ from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
 from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
-from ollama_gateway.server.disk_readings import DiskReadings
-from ollama_gateway.server.readings import Readings, stages_of
 from ollama_gateway.server.reload_handlers import Reloader
 from ollama_gateway.settings import Settings
 from ollama_gateway.storage.batcher import Runner, in_thread
@@ -55,6 +54,7 @@ from ollama_gateway.watching import Watcher, watch_backends, watch_lag
 
 if TYPE_CHECKING:
     from ollama_gateway.backends.shared import CatalogCopier
+    from ollama_gateway.build_tracing import Tracing
 
 
 @attrs.define(eq=False)
@@ -134,10 +134,12 @@ async def build(
         open_keys(place, runner=TimedRunner(runner, "keys", metrics)) as keys,
         _open_limits(settings, metrics, runner) as limits,
         _open_audit(settings, runner, metrics) as audit,
+        _open_tracing(settings, backends, metrics) as tracing,
     ):
+        exported = () if tracing is None else (tracing.exporter,)
         parts = Parts(
             metrics=metrics,
-            make_sinks=partial(_sinks, sinks, counted),
+            make_sinks=partial(_sinks, sinks, (counted, *exported)),
             keys=keys,
             limits=limits,
             audit=audit,
@@ -153,13 +155,18 @@ async def build(
             ),
             answers=AnswerBudget(server.max_answers_total),
             transports=transports,
+            tracer=None if tracing is None else tracing.tracer,
         )
         use_affinity(settings.affinity, parts)
-        yield _gateway(configure(settings, parts), parts, place, runner)
+        yield _gateway(configure(settings, parts), parts, place, runner, tracing)
 
 
 def _gateway(
-    configuration: Configuration, parts: Parts, place: KeyStoreLocation, runner: Runner
+    configuration: Configuration,
+    parts: Parts,
+    place: KeyStoreLocation,
+    runner: Runner,
+    tracing: Tracing | None,
 ) -> Gateway:
     """Put the listeners, the admin's handlers and the watchers around the parts."""
     settings, keys, backends = configuration.settings, parts.keys, parts.backends
@@ -168,19 +175,8 @@ def _gateway(
         settings.server, app, configuration.certificate, configuration.connections
     )
     copier = _copier(settings, backends)
-    disk = DiskReadings(parts.audit.writer.journal.path, parts.audit.flusher is not None)
-    disk.certificates = certificates_of(settings)
-    readings = Readings(
-        metrics=parts.metrics,
-        backends=backends,
-        keys=keys,
-        limits=parts.limits,
-        audit=parts.audit,
-        copier=copier,
-        disk=disk,
-        is_ready=lambda: not admin.why_not_ready(),
-        connections_open=lambda: len(listener.connections),
-        stages=lambda: stages_of(app.requests_running, backends),
+    readings = build_readings(
+        settings, parts, copier, app, listener, is_ready=lambda: not admin.why_not_ready()
     )
     admin = Admin(
         backends=backends,
@@ -209,18 +205,18 @@ def _gateway(
         admin=admin,
         admin_app=admin_app,
         admin_listener=operators,
-        watchers={**_watchers(parts, copier, pauses), "disk": disk.watch},
+        watchers={**_watchers(parts, copier, pauses, tracing), "disk": readings.disk.watch},
         copier=copier,
         pauses=pauses,
     )
 
 
 def _sinks(
-    given: tuple[Sink, ...] | None, counted: RecordMetrics, settings: Settings
+    given: tuple[Sink, ...] | None, others: tuple[Sink, ...], settings: Settings
 ) -> tuple[Sink, ...]:
     if given is None:
         given = (partial(log_record, share=settings.log.requests),)
-    return (*given, counted)
+    return (*given, *others)
 
 
 def _can_judge(keys: KeyCache, place: KeyStoreLocation) -> bool:
@@ -271,7 +267,21 @@ def _copier(settings: Settings, backends: Backends) -> CatalogCopier | None:
     return CatalogCopier(SharedCatalog(settings.redis.url.reveal()), backends)
 
 
-def _watchers(parts: Parts, copier: CatalogCopier | None, pauses: Pauses) -> dict[str, Watcher]:
+def _open_tracing(
+    settings: Settings, backends: Backends, metrics: Metrics
+) -> AbstractAsyncContextManager[Tracing | None]:
+    if not settings.otel:
+        return nullcontext()
+    from ollama_gateway.build_tracing import (  # noqa: PLC0415 - only where it is asked for
+        open_tracing,
+    )
+
+    return open_tracing(dict(settings.otel), backends, metrics)
+
+
+def _watchers(
+    parts: Parts, copier: CatalogCopier | None, pauses: Pauses, tracing: Tracing | None
+) -> dict[str, Watcher]:
     audit = parts.audit
     watchers: dict[str, Watcher] = {
         "backends": partial(watch_backends, parts.discovery, parts.touches, parts.metrics),
@@ -285,4 +295,6 @@ def _watchers(parts: Parts, copier: CatalogCopier | None, pauses: Pauses) -> dic
         watchers["partitions"] = audit.partitions.watch
     if copier is not None:
         watchers["catalog"] = copier.watch
+    if tracing is not None:
+        watchers["tracing"] = tracing.exporter.watch
     return watchers

@@ -222,6 +222,13 @@ DASHBOARDS: Final[dict[str, tuple[str, tuple[Panel, ...]]]] = {
                 rare=True,
             ),
             one(
+                "Traces exported or dropped",
+                "none",
+                rate("traces_total", "result"),
+                "{{result}}",
+                rare=True,
+            ),
+            one(
                 "Samples under `other`",
                 "none",
                 rate("metric_overflows_total", "metric"),

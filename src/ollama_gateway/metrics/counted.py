@@ -55,6 +55,7 @@ class Metrics:
         self._loading = self._family(traffic.LOADING)
         self._last_reload = self._family(running.LAST_RELOAD)
         self._reloaded_at = self._family(running.RELOADED_AT)
+        self._traces = self._family(running.TRACES)
         self._restarts = self._family(running.RESTARTS)
         self._lag = self._family(running.LAG)
         self._store_seconds = self._family(running.STORE_SECONDS)
@@ -181,6 +182,10 @@ class Metrics:
     def breaker_changed(self, backend: str, change: str, reason: str) -> None:
         """Count a breaker that `opened` or `closed`."""
         self._breakers.add((backend, change, reason))
+
+    def traces(self, result: str, requests: int) -> None:
+        """Count requests whose spans were `exported` or `dropped`."""
+        self._traces.add((result,), requests)
 
     def restarted(self, watcher: str) -> None:
         """Count a restart of a watcher."""

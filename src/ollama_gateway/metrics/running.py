@@ -48,6 +48,12 @@ KEY_ENDS: Final = gauge(
     "When the next of the keys in use ends, in seconds since 1970; absent if none does.",
     merge="min",
 )
+TRACES: Final = counter(
+    "traces",
+    "Requests whose spans were exported, or dropped since the collector did not take them.",
+    "result",
+    most=4,
+)
 RESTARTS: Final = counter(
     "watcher_restarts", "Watchers that crashed and were started again.", "watcher", most=200
 )

@@ -40,7 +40,7 @@ from ollama_gateway.cli.audit.unknown import exit_if_unknown
 from ollama_gateway.cli.audit.verify import verify
 from ollama_gateway.cli.load_settings import load_for_stores
 from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
-from ollama_gateway.cli.output import TablePrinter, print_json, say
+from ollama_gateway.cli.output import TablePrinter, print_json, say, shows_blocks, terminal_width
 from ollama_gateway.ledger.read.audit_log import AuditLog, merged, start_at_newest
 from ollama_gateway.ledger.read.filtering import Filter
 from ollama_gateway.ledger.read.records import StoredRecord
@@ -113,7 +113,8 @@ def show(
         if as_json:
             print_json(record.document)
         else:
-            for line in render.render_record(record):
+            lines = render.render_record(record, terminal_width(), blocks=shows_blocks())
+            for line in lines:
                 say(line)
 
 
