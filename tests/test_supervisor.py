@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import trio
 import trio.testing
 
-from ollama_gateway.metrics import Metrics
-from ollama_gateway.watching import keep_running
+from ollama_gateway.metrics import Metrics, running
+from ollama_gateway.watching import keep_running, watch_lag
 
 
 async def test_a_crashed_watcher_starts_again_with_growing_pauses(
@@ -41,3 +43,18 @@ async def test_a_watcher_that_ran_long_starts_again_soon(
         await keep_running("discovery:a", watch, Metrics())
 
     assert starts == [0, 60.5, 121, 181.5]
+
+
+async def test_a_loop_that_is_held_is_late() -> None:
+    """A task that holds the event loop for a while is seen in the lag."""
+    metrics = Metrics()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch_lag, metrics)
+        await trio.sleep(0.01)
+        time.sleep(0.4)  # noqa: ASYNC251 - this is the fault
+        await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+
+    cell = metrics.families[running.LAG.name].cells[()]
+    assert sum(cell[:-1]) == 1
+    assert cell[-1] >= 0.2

@@ -19,8 +19,9 @@ from ollama_gateway.backends.discovery import BackendDiscovery
 from ollama_gateway.backends.pausing import PauseFile, Pauses
 from ollama_gateway.backends.transport import MAX_IDLE
 from ollama_gateway.build_backends import Transports, build_backends
-from ollama_gateway.build_listeners import admin_listener, public_listener
+from ollama_gateway.build_listeners import admin_listener, certificates_of, public_listener
 from ollama_gateway.build_operations import OperationParts
+from ollama_gateway.build_readings import build_readings
 from ollama_gateway.configuration import (
     Configuration,
     Parts,
@@ -51,7 +52,8 @@ from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.reload_handlers import Reloader
 from ollama_gateway.settings import Settings
 from ollama_gateway.storage.batcher import Runner, in_thread
-from ollama_gateway.watching import Watcher, watch_backends
+from ollama_gateway.storage.timed import TimedRunner
+from ollama_gateway.watching import Watcher, watch_backends, watch_lag
 
 if TYPE_CHECKING:
     from ollama_gateway.backends.shared import CatalogCopier
@@ -99,6 +101,7 @@ class Gateway:
         self.configuration = configuration
         left = put_in_force(configuration, self.parts, self.app, self.listener)
         self.admin.access, self.admin.names = configuration.access, configuration.exchange.names
+        self.admin.readings.disk.certificates = certificates_of(configuration.settings)
         self.admin.state.settings_file = configuration.settings.source
         self.admin_app.config = AppConfig(self.admin.routes())
         for transport in left:
@@ -123,6 +126,7 @@ async def build(
 
     """
     metrics = Metrics()
+    metrics.near_limits.become(is_on=settings.limits.metrics_by_key)
     counted = RecordMetrics(metrics)
     server, race, discovery = settings.server, settings.race, settings.discovery
     backends = build_backends(settings, transports, metrics, most_idle=MAX_IDLE)
@@ -130,9 +134,9 @@ async def build(
     place = location_of(settings.storage.data_dir, url.reveal() if url else None)
     async with (
         aclosing(backends),
-        open_keys(place, runner=runner) as keys,
+        open_keys(place, runner=TimedRunner(runner, "keys", metrics)) as keys,
         _open_limits(settings, metrics, runner) as limits,
-        _open_audit(settings, runner, counted) as audit,
+        _open_audit(settings, runner, metrics) as audit,
         _open_tracing(settings, backends, metrics) as tracing,
     ):
         exported = () if tracing is None else (tracing.exporter,)
@@ -185,18 +189,20 @@ def _gateway(
         requests_running=lambda: app.requests_running,
         connections_open=lambda: len(listener.connections),
     )
+    readings = build_readings(
+        settings, parts, copier, app, listener, is_ready=lambda: not state.why_not_ready()
+    )
     admin = Admin(
         state=state,
         backends=backends,
         names=configuration.exchange.names,
-        metrics=parts.metrics,
+        readings=readings,
         access=configuration.access,
         limits=parts.limits,
         audit=parts.audit,
         hedging=parts.hedging,
         heads=parts.heads,
         find_key=partial(find_key, place, runner=runner),
-        connections_open=state.connections_open,
     )
     pauses = Pauses(PauseFile(settings.storage.data_dir).read, backends)
     admin.operations = OperationParts(
@@ -219,7 +225,7 @@ def _gateway(
         admin=admin,
         admin_app=admin_app,
         admin_listener=operators,
-        watchers=_watchers(parts, copier, pauses, tracing),
+        watchers={**_watchers(parts, copier, pauses, tracing), "disk": readings.disk.watch},
         copier=copier,
         pauses=pauses,
     )
@@ -257,12 +263,12 @@ def _open_limits(
         default_output=settings.limits.default_output_tokens,
         metrics=metrics,
         elsewhere=partial(spent_elsewhere, database.reveal(), runner) if database else None,
-        runner=runner,
+        runner=TimedRunner(runner, "limits", metrics),
     )
 
 
 def _open_audit(
-    settings: Settings, runner: Runner, counted: RecordMetrics
+    settings: Settings, runner: Runner, metrics: Metrics
 ) -> AbstractAsyncContextManager[AuditServices]:
     audit, url = settings.audit, settings.storage.database_url
     return open_audit(
@@ -271,8 +277,9 @@ def _open_audit(
         is_strict=audit.mode == "strict",
         key=audit.chain_key.reveal().encode() if audit.chain_key else b"",
         keep=audit.keep,
-        runner=runner,
-        note_killed=counted.killed,
+        runner=TimedRunner(runner, "journal", metrics),
+        database=TimedRunner(runner, "postgresql", metrics),
+        note_killed=RecordMetrics(metrics).killed,
     )
 
 
@@ -306,6 +313,7 @@ def _watchers(
     watchers: dict[str, Watcher] = {
         "backends": partial(watch_backends, parts.discovery, parts.touches, parts.metrics),
         "pauses": pauses.watch,
+        "lag": partial(watch_lag, parts.metrics),
         "audit": audit.upkeep.watch,
     }
     if audit.flusher is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from ollama_gateway.certificates import RenewedContext
@@ -62,6 +63,14 @@ def connection_counts(server: model.ServerSettings) -> ConnectionCounts:
     usual = ConnectionCounts.of(connections_that_fit(server.max_connections))
     most = server.max_connections_per_address or usual.limit
     return ConnectionCounts(most, exempt=(*usual.exempt, *server.trusted_proxies))
+
+
+def certificates_of(settings: model.Settings) -> list[tuple[str, Path]]:
+    """Return the files of the certificates that the gateway shows, each with its owner."""
+    cert = settings.server.tls_cert
+    own = [("listener", cert)] if cert is not None else []
+    shown = [(f"backend {one.name}", one.client_cert) for one in settings.backends]
+    return [*own, *((owner, path) for owner, path in shown if path is not None)]
 
 
 def certificate_of(server: model.ServerSettings) -> RenewedContext | None:

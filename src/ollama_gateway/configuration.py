@@ -146,6 +146,7 @@ def put_in_force(
     hedging.after, hedging.ratio = race.hedge_after, race.max_hedge_ratio
     parts.limits.defaults = default_quota(limits)
     parts.limits.default_output = limits.default_output_tokens
+    parts.metrics.near_limits.become(is_on=limits.metrics_by_key)
     parts.limits.store.allow(settings.redis.timeout)
     parts.audit.writer.become(is_strict=settings.audit.mode == "strict")
     parts.audit.keep_for(settings.audit.keep)

@@ -24,6 +24,9 @@ MAX_RESTART_PAUSE: Final = 30.0
 """Seconds before a crashed watcher starts again: doubled after each crash, and reset by a run that
 is longer than the longest pause."""
 
+LAG_PAUSE: Final = 0.1
+"""Seconds between two looks at how late the event loop is."""
+
 Watcher = Callable[[], Awaitable[None]]
 
 log = get_logger("supervisor")
@@ -43,6 +46,14 @@ async def keep_running(name: str, watch: Watcher, metrics: Metrics) -> None:
             pause = FIRST_RESTART_PAUSE
         await trio.sleep(pause)
         pause = min(pause * 2, MAX_RESTART_PAUSE)
+
+
+async def watch_lag(metrics: Metrics) -> None:
+    """Record how late the event loop is, until cancelled."""
+    while True:
+        due = trio.current_time() + LAG_PAUSE
+        await trio.sleep_until(due)
+        metrics.lag(trio.current_time() - due)
 
 
 async def watch_backends(discovery: BackendDiscovery, touches: Touches, metrics: Metrics) -> None:

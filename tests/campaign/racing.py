@@ -118,8 +118,7 @@ class RunningGateway:
 
     def figure(self, name: str, **labels: str) -> float:
         """Return a figure of the gateway's metrics."""
-        registry = self.gateway.parts.metrics.registry
-        return registry.get_sample_value(f"ollama_gateway_{name}", labels) or 0
+        return self.gateway.parts.metrics.value(name, labels) or 0
 
 
 @asynccontextmanager

@@ -176,7 +176,7 @@ class Track:
 
     def figure(self, name: str, **labels: str) -> float:
         """Return a figure of the metrics."""
-        return self.metrics.registry.get_sample_value(f"ollama_gateway_{name}", labels) or 0
+        return self.metrics.value(name, labels) or 0
 
 
 class Unread(BackendAnswer):

@@ -149,8 +149,8 @@ async def test_the_metrics_count_conversations() -> None:
     async with open_scenario(fleet(), is_one_tier=True) as scenario:
         for _ in range(3):
             await scenario.ask()
-        sample = scenario.gateway.parts.metrics.registry.get_sample_value
+        value = scenario.gateway.parts.metrics.value
         kinds = ("new", "kept", "moved")
-        counts = [sample("ollama_gateway_affinity_total", {"result": kind}) for kind in kinds]
+        counts = [value("affinity_total", {"result": kind}) for kind in kinds]
 
     assert counts == [1, 2, None]

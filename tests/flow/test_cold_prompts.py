@@ -28,8 +28,7 @@ def asked(tokens: int, more: int = 0, letter: str = "x") -> dict[str, object]:
 
 async def hedges(scenario: Scenario, result: str) -> float:
     """Return how often a hedge had a result."""
-    sample = scenario.gateway.parts.metrics.registry.get_sample_value
-    return sample("ollama_gateway_hedges_total", {"result": result}) or 0
+    return scenario.gateway.parts.metrics.value("hedges_total", {"result": result}) or 0
 
 
 def pair() -> dict[str, Simulator]:

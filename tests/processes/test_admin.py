@@ -16,7 +16,9 @@ from ollama_gateway.errors import Unauthorized, Unavailable
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import Endpoint
 from ollama_gateway.http.listener import Listener
-from ollama_gateway.metrics import Metrics
+from ollama_gateway.metrics import Metrics, running, traffic
+from ollama_gateway.metrics.exposition import FORMS, LINES, render
+from ollama_gateway.metrics.families import SampleFamily
 from ollama_gateway.processes.admin import MergedAdmin, Roster, RosterMember
 from ollama_gateway.reasons import Reason
 from ollama_gateway.server.admin_access import AdminAccess
@@ -24,6 +26,7 @@ from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.reload_handlers import JSON_HEADERS
 from ollama_gateway.server.routes import Route, Routes
+from ollama_gateway.turns import run_through
 from tests.http.serving import render_early_error, serving
 
 TOKEN = "operators-only-token"
@@ -48,6 +51,9 @@ class Answers:
             (under if path.endswith("/") else table)[path.rstrip("/")] = {"GET": route}
         return App(AppConfig(Routes(table, under)), BodyBudget(1, 1), self.metrics)
 
+    def _lines(self) -> bytes:
+        return run_through(render(self.metrics.families.values(), FORMS[LINES]))
+
     async def _answer(self, ask: Ask) -> None:
         if ask.credential is not None:
             raise Unauthorized
@@ -55,7 +61,7 @@ class Answers:
         found = self.documents.get(ask.path, self.documents.get(f"{ask.path}/"))
         if found is Unavailable:
             raise Unavailable("not now", reason=Reason.QUOTA_UNAVAILABLE)
-        body = json.dumps(found).encode() if found else self.metrics.page()
+        body = json.dumps(found).encode() if found else self._lines()
         await ask.downstream.respond(200, JSON_HEADERS, body)
 
 
@@ -129,6 +135,24 @@ async def test_counters_never_go_back(tmp_path: Path) -> None:
         seen.append(retries(await get(roster, "/metrics")))
 
     assert seen == [3, 4, 4, 4, 5]
+
+
+async def test_a_silent_process_has_no_gauges(tmp_path: Path) -> None:
+    """Of a process that does not answer any more its last counts stay, and it is not ready."""
+    said = Answers({})
+    said.metrics.retry("started")
+    for definition, value in ((traffic.WAITING, 3), (running.READY, 1)):
+        said.metrics.families[definition.name] = SampleFamily(definition)
+        said.metrics.families[definition.name].put(value)
+    async with processes(tmp_path, said) as roster:
+        _, before = await get(roster, "/metrics")
+    status, after = await get(roster, "/metrics")
+
+    assert "ollama_gateway_waiting 3.0\n" in before
+    assert "ollama_gateway_ready 1.0\n" in before
+    assert "ollama_gateway_waiting" not in after
+    assert "ollama_gateway_ready 0.0\n" in after
+    assert retries((status, after)) == 1
 
 
 def retries(answer: tuple[int, str]) -> float:

@@ -61,8 +61,7 @@ def counted(exporter: Exporter) -> tuple[int, int]:
     """Return how many requests were exported and dropped, as the metrics count them."""
 
     def value(result: str) -> int:
-        name, labels = "ollama_gateway_traces_total", {"result": result}
-        return int(exporter.metrics.registry.get_sample_value(name, labels) or 0)
+        return int(exporter.metrics.value("traces_total", {"result": result}) or 0)
 
     return value("exported"), value("dropped")
 

@@ -12,7 +12,8 @@ the health that has changed, or neither where a backend may host models that it 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -23,7 +24,7 @@ from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.catalog import Catalog, Listing
 from ollama_gateway.backends.hiding import log_hidden_models
 from ollama_gateway.backends.mismatch import log_digest_mismatches
-from ollama_gateway.backends.waiting import WaitingLine
+from ollama_gateway.backends.waiting import Waiter, WaitingLine
 from ollama_gateway.log import get_logger
 from ollama_gateway.reasons import AnyReason, Reason
 from ollama_gateway.wire.names import ModelName
@@ -235,6 +236,12 @@ class Backends:
         for backend in changed:
             self.line.dispatch(backend)
 
+    def loaded(self, backend: Backend, model: ModelName, seconds: float | None) -> None:
+        """Count a load that has ended, and its seconds where a stream has shown them."""
+        if self.metrics is not None:
+            name = backend.spelling(model) or model.short
+            self.metrics.loaded(name, backend.name, seconds)
+
     def breaker_opened(
         self, backend: Backend, model: ModelName | None, reason: AnyReason, seconds: float
     ) -> None:
@@ -256,6 +263,18 @@ class Backends:
     def _count_breaker(self, backend: Backend, change: str, reason: str) -> None:
         if self.metrics is not None:
             self.metrics.breaker_changed(backend.name, change, reason)
+
+    @contextmanager
+    def in_line(self, waiter: Waiter, now: float) -> Iterator[Waiter]:
+        """Stand in line as `line.joined` lets one, and record the seconds."""
+        was_served = False
+        try:
+            with self.line.joined(waiter, now):
+                yield waiter
+            was_served = True
+        finally:
+            if self.metrics is not None:
+                self.metrics.waited(clock.now() - now, was_served=was_served)
 
     def _renew(self) -> bool:
         """Bring the catalog up to date; return True if it has changed."""

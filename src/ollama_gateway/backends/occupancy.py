@@ -128,6 +128,8 @@ class Slot:
         self._has_answered, self.health.is_failing = True, False
         self._probes.discard(self.health.breaker)
         self.backend.has_answered(self.model)
+        if (since := self.replica.loading_since) is not None:
+            self._backends.loaded(self.backend, self.model, now - since if is_timed else None)
         self.replica.answered(now, is_timed=is_timed)
         if is_timed:
             self._stream = self.replica.capacity.begin(now)

@@ -209,7 +209,7 @@ class Candidates:
         own = self._own(now)
         awaited = own[0].replica.work.awaited() if own else nullcontext()
         try:
-            with awaited, self.backends.line.joined(waiter, now):
+            with awaited, self.backends.in_line(waiter, now):
                 await wait.run(waiter)
         except BaseException:
             if isinstance(wait.taken, Slot):

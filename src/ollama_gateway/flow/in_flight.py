@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Literal
+from typing import Final, Literal, get_args
 
 import attrs
 import trio
@@ -24,6 +24,8 @@ Stage = Literal["reading", "limits", "line", "racing", "streaming", "ending"]
 """`reading`: the body is read and understood; `limits`: the store of limits or the journal is
 waited for; `line`: a backend with room is; `racing`: backends were asked, and no good chunk has
 come; `streaming`: the answer is sent; `ending`: it is whole, and its end is recorded or sent."""
+
+STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 
 
 class CancelledByOperator(Forbidden):

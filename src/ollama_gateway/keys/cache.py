@@ -68,6 +68,8 @@ class CacheStatistics:
     """Keys that keep working if the store fails."""
     store_failing: bool
     """Whether the last look-up failed, at most `DOUBT` ago."""
+    next_end: datetime | None = None
+    """When the next of the keys held ends; None if none does."""
 
 
 class KeyCache:
@@ -100,7 +102,9 @@ class KeyCache:
         now, failed_at = clock.now(), self._failed_at
         usable = sum(self._is_usable(digest, now) for digest in self._seen)
         failing = failed_at is not None and now < failed_at + DOUBT
-        return CacheStatistics(len(self._seen), usable, failing)
+        ends = [s.key.expires_at for s in self._seen.values() if s.key.is_active(self._now())]
+        next_end = min((end for end in ends if end is not None), default=None)
+        return CacheStatistics(len(self._seen), usable, failing, next_end)
 
     async def identify(self, credential: str | None) -> Principal:
         """Return the principal of this credential.

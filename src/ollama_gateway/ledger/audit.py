@@ -78,6 +78,7 @@ async def open_audit(
     key: bytes,
     keep: float,
     runner: Runner,
+    database: Runner | None = None,
     note_killed: Callable[[Document], None] = lambda _: None,
 ) -> AsyncIterator[AuditServices]:
     """Open a journal of this process's own in `directory`, and run its services for the block.
@@ -89,6 +90,7 @@ async def open_audit(
         key: of the chain.
         keep: seconds for which a record is kept.
         runner: runs blocking work.
+        database: runs the moves to PostgreSQL, in place of `runner`.
         note_killed: called with each record that was made from the intent of a killed process.
 
     Raises:
@@ -107,7 +109,9 @@ async def open_audit(
             table, months = AuditTable(database_url), AuditTable(database_url, UPKEEP)
             stack.callback(table.close)
             stack.callback(months.close)
-            flusher = Flusher(writer, table, runner, key, report=report)
+            flusher = Flusher(
+                writer, table, runner, key, report=report, database=database or runner
+            )
             partitions = Partitions(journal, months, keep, runner)
             stack.push_async_callback(_move_the_rest, flusher)
         upkeep = Upkeep(writer, key, None if flusher else keep, runner, report, note_killed)

@@ -49,13 +49,18 @@ class Flusher:
     writer: JournalWriter
     table: AuditTable
     runner: Runner
+    """For the journals, and for PostgreSQL unless `database` is given."""
     key: bytes = attrs.field(repr=False)
     pause: float = PAUSE
     """Seconds between two looks, and between the first two tries."""
     report: ReportFault = attrs.field(factory=lambda: OncePerFault(log_left_alone))
     """Takes a line for an unowned journal that cannot be moved."""
+    database: Runner = attrs.field(default=attrs.Factory(lambda self: self.runner, takes_self=True))
+    """For PostgreSQL."""
     faults: Sequence[str] = attrs.field(factory=tuple, init=False)
     """The unowned journals that the last look left alone, and why."""
+    failures: int = attrs.field(default=0, init=False)
+    """Looks that failed."""
     _failure: str | None = attrs.field(default=None, init=False)
 
     @property
@@ -74,6 +79,7 @@ class Flusher:
         while True:
             failure, moved = await self._look()
             self._note(failure)
+            self.failures += failure is not None
             pause = min(pause * 2, MAX_PAUSE) if failure is not None else self.pause
             await anyio.sleep(0 if moved and failure is None else pause)
 
@@ -85,7 +91,7 @@ class Flusher:
         journal = self.writer.journal
         upto = journal.head.seq
         while records := await self.runner(partial(first_records, journal.path, BATCH)):
-            await self.runner(partial(self.table.store, journal.identity, records))
+            await self.database(partial(self.table.store, journal.identity, records))
             await self.writer.drop(records[-1])
             self._note(None)
             if records[-1].seq >= upto:

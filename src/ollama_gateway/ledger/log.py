@@ -47,21 +47,36 @@ class RecordMetrics:
 
     def killed(self, record: Document) -> None:
         """Count a record that was made from the intent of a killed process."""
-        self.metrics.request(
-            record["endpoint"], record["model"], record["backend"], record["outcome"]
-        )
+        model, backend, outcome = record["model"], record["backend"], record["outcome"]
+        self.metrics.request(record["endpoint"], model, backend, outcome)
+        self.metrics.ended_badly(outcome, record["reason"])
 
     def __call__(self, record: AuditRecord) -> None:
         """Count one finished record."""
-        self.metrics.request(record.endpoint, record.model, record.backend, record.outcome)
-        if record.backend is not None and record.ttft is not None:
-            self.metrics.first_chunk(record.endpoint, record.backend, record.ttft)
-        if record.backend and record.model and record.prompt_tokens:
-            self.metrics.prompt(
-                record.model, record.backend, record.prompt_tokens, record.cached_tokens
-            )
+        metrics, endpoint, outcome = self.metrics, record.endpoint, record.outcome
+        model, backend = record.model, record.backend
+        metrics.request(endpoint, model, backend, outcome)
+        metrics.duration(endpoint, outcome, model, backend, record.duration)
+        if outcome != "completed":
+            metrics.ended_badly(outcome, record.reason)
+        if backend is not None:
+            self._count_answer(record, backend)
         if record.affinity is not None:
-            self.metrics.affinity(record.affinity)
+            metrics.affinity(record.affinity)
         for attempt in record.attempts:
             good = "good" if attempt.first_chunk is not None else "cancelled"
-            self.metrics.attempt(attempt.backend, attempt.reason or good)
+            metrics.attempt(attempt.backend, attempt.reason or good)
+
+    def _count_answer(self, record: AuditRecord, backend: str) -> None:
+        """Count what a backend has answered; only streams have a first chunk and a speed."""
+        metrics, model = self.metrics, record.model
+        if model:
+            metrics.tokens(
+                model, backend, record.prompt_tokens, record.cached_tokens, record.completion_tokens
+            )
+        if record.ttft is None or not record.chunks:
+            return
+        metrics.first_chunk(record.endpoint, backend, record.ttft)
+        if model and record.outcome == "completed":
+            seconds = record.duration - record.ttft
+            metrics.speed(model, backend, record.completion_tokens, seconds)

@@ -19,6 +19,7 @@ from typing import Final, Protocol
 import anyio
 import attrs
 
+from ollama_gateway import clock
 from ollama_gateway.limits.charges import Charge
 from ollama_gateway.limits.heartbeat import Heartbeat
 from ollama_gateway.limits.prompt import PromptBounds, estimate
@@ -231,14 +232,15 @@ class Limiter:
         quota = self.quota_of(own)
         if quota.is_empty:
             return {}
-        usage = await self.store.usage(key_id)
-        return usage.statuses(quota)
+        return (await self.store.usage(key_id)).statuses(quota)
 
     async def _reserve(self, lease: Lease, request: ReservationRequest) -> None:
         """Reserve in the store; raises LimitReached, Unavailable."""
         lease.meter.is_reserving = True
         outcome = await self.store.reserve(request)
         lease.meter.is_reserving = False
+        if (near := self.metrics.near_limits).is_on:
+            near.note(request.key_id, outcome.usage.statuses(request.quota).items(), clock.now())
         if isinstance(outcome, LimitRefusal):
             self.metrics.limited(REASONS[outcome.limit])
             raise refused(outcome, request.quota)

@@ -23,20 +23,25 @@ import httpx
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.flow.ask import Ask
-from ollama_gateway.metrics import Metrics
+from ollama_gateway.metrics import Metrics, running
+from ollama_gateway.metrics.counted import DEFINITIONS
+from ollama_gateway.metrics.exposition import LINES, read_lines
 from ollama_gateway.processes import figures, merging
 from ollama_gateway.processes.figures import MetricFamilies
 from ollama_gateway.processes.merging import JSONObject
 from ollama_gateway.processes.passing import PassedAPI
 from ollama_gateway.reasons import Reason
-from ollama_gateway.server.admin import METRICS_HEADERS
 from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.admin_api.operation import Operation
+from ollama_gateway.server.metrics_page import respond_with_page
+from ollama_gateway.server.readings import figures_of, of_process
 from ollama_gateway.server.reload_handlers import JSON_HEADERS, Reloader
 from ollama_gateway.server.routes import Routes
+from ollama_gateway.turns import in_turns, run_through
 
 ANSWER_SECONDS: Final = 2.0
 """Seconds that a process has for its answer; `gatewayctl` waits 5 for the whole answer."""
+JSON: Final = "application/json"
 UNKNOWN_HOST: Final = "unknown.invalid"
 """Asks a process in the name of a host that may not see names of backends and models."""
 
@@ -75,7 +80,8 @@ class Roster:
     def remove(self, member: RosterMember) -> None:
         """Remove a process that has ended, and keep its counts."""
         del self.members[member.number]
-        self.ended = figures.total([self.ended, figures.without_gauges(member.figures)])
+        left = figures.without_gauges(member.figures)
+        self.ended = run_through(figures.total([self.ended, left]))
 
     @property
     def serving(self) -> list[RosterMember]:
@@ -139,17 +145,26 @@ class MergedAdmin:
         )
 
     async def page(self, ask: Ask) -> None:
-        """`/metrics`, for Prometheus: all processes together, with those that have ended."""
-        for member, answer in (await self._ask_all("/metrics")).items():
+        """`/metrics`, for Prometheus: all processes together, with those that have ended.
+
+        Of a process that does not answer the counts are those last read, and no gauge counts.
+        """
+        answered = set()
+        for member, answer in (await self._ask_all("/metrics", accept=LINES)).items():
             if answer is None or answer.status != HTTPStatus.OK:
                 continue
+            read = await in_turns(read_lines(answer.body, DEFINITIONS))
             if self.roster.members.get(member.number) is member:
-                member.figures = figures.read(answer.body.decode())
-        own = figures.read(self.metrics.page().decode())
-        members = [member.figures for member in self.roster.members.values()]
-        total = figures.total([self.roster.ended, *members, own])
-        page = figures.page(total, len(self.roster.serving), self.roster.restarts)
-        await ask.downstream.respond(200, METRICS_HEADERS, page)
+                member.figures = read
+                answered.add(member)
+        own = {**self.metrics.families, **figures_of([*of_process(), (running.READY, (), 0)])}
+        processes = figures.of_processes(len(self.roster.serving), self.roster.restarts)
+        members = [
+            member.figures if member in answered else figures.without_gauges(member.figures)
+            for member in self.roster.members.values()
+        ]
+        total = await in_turns(figures.total([self.roster.ended, *members, own, processes]))
+        await respond_with_page(ask, total.values())
 
     async def status(self, ask: Ask) -> None:
         """`/status.json`: all processes together, and each one under `processes`."""
@@ -194,12 +209,12 @@ class MergedAdmin:
         return found
 
     async def _ask_all(
-        self, target: str, host: str = "localhost"
+        self, target: str, host: str = "localhost", accept: str = JSON
     ) -> dict[RosterMember, _Answer | None]:
         answers: dict[RosterMember, _Answer | None] = {}
 
         async def ask(member: RosterMember) -> None:
-            answers[member] = await self._ask(member, target, host)
+            answers[member] = await self._ask(member, target, host, accept)
 
         async with anyio.create_task_group() as tasks:
             for member in self.roster.serving:
@@ -207,13 +222,15 @@ class MergedAdmin:
         return answers
 
     async def _ask(
-        self, member: RosterMember, target: str, host: str = "localhost"
+        self, member: RosterMember, target: str, host: str = "localhost", accept: str = JSON
     ) -> _Answer | None:
         url = httpx.URL(f"http://{host}").copy_with(raw_path=target.encode())
         transport = Transport(partial(anyio.connect_unix, member.path))
         try:
             with anyio.fail_after(ANSWER_SECONDS):
-                response = await transport.handle_async_request(httpx.Request("GET", url))
+                response = await transport.handle_async_request(
+                    httpx.Request("GET", url, headers={"accept": accept})
+                )
                 stream = cast("httpx.AsyncByteStream", response.stream)
                 body = b"".join([chunk async for chunk in stream])
         except (httpx.TransportError, TimeoutError):

@@ -25,19 +25,18 @@ from ollama_gateway.flow.resolving import Resolver
 from ollama_gateway.keys.key import APIKey, KeyRefused, Principal, utc_now
 from ollama_gateway.ledger.audit import AuditServices
 from ollama_gateway.limits.leases import Limiter
-from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin_access import AdminAccess
 from ollama_gateway.server.admin_api.operation import Operation
 from ollama_gateway.server.explain import explain_all
+from ollama_gateway.server.metrics_page import respond_with_page
+from ollama_gateway.server.readings import Readings
 from ollama_gateway.server.reload_handlers import JSON_HEADERS, Reloader
 from ollama_gateway.server.routes import Routes
 from ollama_gateway.turns import in_turns
-from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.names import ModelName
 
 ANYONE: Final = Principal("", "", ("*", "*cloud"), frozenset())
 """Stands for a key that may use all models, where none is named."""
-METRICS_HEADERS: Final[Headers] = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
 
 
 @attrs.define(eq=False)
@@ -47,7 +46,7 @@ class Admin:
     state: GatewayStatus
     backends: Backends
     names: Resolver
-    metrics: Metrics
+    readings: Readings
     access: AdminAccess
     limits: Limiter
     audit: AuditServices
@@ -55,7 +54,6 @@ class Admin:
     heads: ChangingHeads
     find_key: Callable[[str], Awaitable[APIKey]]
     """Finds a key by its id or name; raises KeyRefused if there is no such key."""
-    connections_open: Callable[[], int]
     operations: Sequence[Operation] = attrs.field(default=(), repr=False)
     """Of the admin API."""
     reloader: Reloader | None = None
@@ -85,13 +83,7 @@ class Admin:
 
     async def figures(self, ask: Ask) -> None:
         """Answer `/metrics`, for Prometheus."""
-        self.metrics.connections(self.connections_open())
-        self.metrics.settlements(self.limits.store.settlements_waiting)
-        self.metrics.backends({b.name: (b.is_up, b.in_flight) for b in self.backends.all})
-        self.metrics.audit_rows_waiting(self.audit.writer.records_waiting)
-        self.metrics.audit_rows_unmoved(self.audit.rows_unmoved or 0)
-        self.metrics.waiting(len(self.backends.line))
-        await ask.downstream.respond(200, METRICS_HEADERS, self.metrics.page())
+        await respond_with_page(ask, await in_turns(self.readings.families()))
 
     async def status(self, ask: Ask) -> None:
         """Answer `/status.json`, which `gatewayctl` and dashboards read."""

@@ -225,6 +225,8 @@ class LimitSettings:
     """Tokens, prompt and answer, in a month."""
     default_output_tokens: Positive = 4096
     """Tokens reserved for an answer whose length the client does not limit."""
+    metrics_by_key: Flag = False
+    """Whether `/metrics` shows the keys, by id, whose limits are nearly exhausted."""
 
 
 @attrs.frozen
