@@ -7,19 +7,17 @@ never cancelled, are opened here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
-
-import attrs
 
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.discovery import BackendDiscovery
 from ollama_gateway.backends.pausing import PauseFile, Pauses
 from ollama_gateway.backends.transport import MAX_IDLE
 from ollama_gateway.build_backends import Transports, build_backends
-from ollama_gateway.build_listeners import admin_listener, certificates_of, public_listener
+from ollama_gateway.build_listeners import admin_listener, public_listener
 from ollama_gateway.build_operations import OperationParts
 from ollama_gateway.build_readings import build_readings
 from ollama_gateway.configuration import (
@@ -27,14 +25,12 @@ from ollama_gateway.configuration import (
     Parts,
     configure,
     default_quota,
-    new_backends,
-    put_in_force,
     use_affinity,
 )
 from ollama_gateway.control.status import GatewayStatus
 from ollama_gateway.flow.answers import AnswerBudget
 from ollama_gateway.flow.hedging import Hedging
-from ollama_gateway.http.listener import Listener
+from ollama_gateway.gateway import Gateway
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.identifying import find_key, open_keys
 from ollama_gateway.keys.location import KeyStoreLocation, location_of
@@ -47,9 +43,8 @@ from ollama_gateway.limits.leases import Limiter
 from ollama_gateway.limits.opening import RedisLocation, open_limits
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
-from ollama_gateway.server.app import App, AppConfig
+from ollama_gateway.server.app import App
 from ollama_gateway.server.bodies import BodyBudget
-from ollama_gateway.server.reload_handlers import Reloader
 from ollama_gateway.settings import Settings
 from ollama_gateway.storage.batcher import Runner, in_thread
 from ollama_gateway.storage.timed import TimedRunner
@@ -58,54 +53,6 @@ from ollama_gateway.watching import Watcher, watch_backends, watch_lag
 if TYPE_CHECKING:
     from ollama_gateway.backends.shared import CatalogCopier
     from ollama_gateway.build_tracing import Tracing
-
-
-@attrs.define(eq=False)
-class Gateway:
-    """One process's gateway: its parts, and what the settings make of them now."""
-
-    parts: Parts
-    configuration: Configuration
-    """In force; replaced by `adopt`."""
-    app: App
-    listener: Listener
-    admin: Admin
-    admin_app: App
-    admin_listener: Listener
-    watchers: Mapping[str, Watcher]
-    copier: CatalogCopier | None
-    pauses: Pauses
-
-    @property
-    def settings(self) -> Settings:
-        """The settings in force."""
-        return self.configuration.settings
-
-    @property
-    def backends(self) -> Backends:
-        """The backends in force."""
-        return self.parts.backends
-
-    def prepare(self, settings: Settings) -> Configuration:
-        """Build what other settings say, and change nothing; blocks. Raises TLSFilesBroken."""
-        return configure(settings, self.parts, self.settings)
-
-    def offer_reload(self, reloader: Reloader) -> None:
-        """Let the admin listener reload the settings."""
-        self.admin.reloader = reloader
-        self.admin_app.config = AppConfig(self.admin.routes())
-
-    async def adopt(self, configuration: Configuration) -> None:
-        """Put a prepared configuration in force, at once, after a poll of its new backends."""
-        await self.parts.discovery.poll_new(new_backends(configuration, self.parts))
-        self.configuration = configuration
-        left = put_in_force(configuration, self.parts, self.app, self.listener)
-        self.admin.access, self.admin.names = configuration.access, configuration.exchange.names
-        self.admin.readings.disk.certificates = certificates_of(configuration.settings)
-        self.admin.state.settings_file = configuration.settings.source
-        self.admin_app.config = AppConfig(self.admin.routes())
-        for transport in left:
-            await transport.retire()
 
 
 @asynccontextmanager

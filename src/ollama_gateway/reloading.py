@@ -17,10 +17,10 @@ from typing import Any, Final, TypeVar
 import anyio
 import attrs
 
-from ollama_gateway.build import Gateway
 from ollama_gateway.certificates import TLSFilesBroken, stamp_of
 from ollama_gateway.configuration import Configuration
 from ollama_gateway.control.config import config_document
+from ollama_gateway.gateway import Gateway
 from ollama_gateway.log import get_logger
 from ollama_gateway.server.reload_handlers import Reloader, ReloadFailed, ReloadReport
 from ollama_gateway.settings import Loaded, Settings, SettingsError

@@ -21,8 +21,9 @@ from typing import Final
 import attrs
 import trio
 
-from ollama_gateway.build import Gateway, build
+from ollama_gateway.build import build
 from ollama_gateway.certificates import TLSFilesBroken
+from ollama_gateway.gateway import Gateway
 from ollama_gateway.http.binding import AddressTaken, bind, listen
 from ollama_gateway.http.sockets import handed_over
 from ollama_gateway.keys.key import StoreError

@@ -18,7 +18,8 @@ import attrs
 import trio
 
 from ollama_gateway.backends.backend import Backend
-from ollama_gateway.build import Gateway, build
+from ollama_gateway.build import build
+from ollama_gateway.gateway import Gateway
 from ollama_gateway.http.binding import bind
 from ollama_gateway.keys.location import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys

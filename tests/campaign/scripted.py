@@ -11,7 +11,8 @@ from typing import Final
 import attrs
 import trio
 
-from ollama_gateway.build import Gateway, build
+from ollama_gateway.build import build
+from ollama_gateway.gateway import Gateway
 from ollama_gateway.http.binding import bind, listen
 from ollama_gateway.keys.location import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys

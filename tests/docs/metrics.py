@@ -24,8 +24,8 @@ alerts.
   the process.
 - Of several processes, counters and histograms are added up, those of ended processes included.
   The column *merged* is the rule for gauges.
-- `requests_in_stage` has the stages of [requests in flight](requests.md): `reading`, `limits`, `line`,
-  `racing`, `streaming`, `ending`.
+- `requests_in_stage` has the stages of [requests in flight](requests.md): `reading`, `limits`,
+  `line`, `racing`, `streaming`, `ending`.
 - `line_seconds` has the results `served` and `left`: rejected, timed out, or without a client.
 
 | metric | kind | labels | label sets | merged | |

@@ -17,7 +17,8 @@ import attrs
 import trio
 
 from ollama_gateway.backends.transport import Transport
-from ollama_gateway.build import Gateway, build
+from ollama_gateway.build import build
+from ollama_gateway.gateway import Gateway
 from ollama_gateway.http.request_stream import RequestStream
 from ollama_gateway.keys.location import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys

@@ -19,7 +19,6 @@ import trio
 from rich.console import Console
 
 from ollama_gateway import log_output
-from ollama_gateway.build import Gateway
 from ollama_gateway.cli.demo_acts import (
     FIRST_WORD,
     MODEL,
@@ -29,6 +28,7 @@ from ollama_gateway.cli.demo_acts import (
     Stage,
     play,
 )
+from ollama_gateway.gateway import Gateway
 from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.keys.location import KEYS_FILE
 from ollama_gateway.keys.sqlite import SQLiteKeys

@@ -16,11 +16,11 @@ from typing import Final
 import trio
 
 from ollama_gateway import log_output
-from ollama_gateway.build import Gateway
 from ollama_gateway.cli.data_dir import faults_of, make_private
 from ollama_gateway.cli.keys.store import location_in
 from ollama_gateway.cli.load_settings import exit_on_problems
 from ollama_gateway.cli.next_step import requests_with, with_config
+from ollama_gateway.gateway import Gateway
 from ollama_gateway.http.open_files import raise_file_limit
 from ollama_gateway.keys.key import StoreAway, digest_of, utc_now
 from ollama_gateway.keys.sql import KeyStore

@@ -250,9 +250,8 @@ class Limiter:
             lease.meter.usage_journal = self.usage_journal.identity
             # A shared store charges nothing before the first renewal.
             bound = 0 if self.store.is_shared else request.prompt
-            self.usage_journal.begin(
-                reservation.request_id, reservation.key_id, reservation.day, bound
-            )
+            request_id, day = reservation.request_id, reservation.day
+            self.usage_journal.begin(request_id, reservation.key_id, day, bound)
 
     def _reservation_request(self, lease: Lease, quota: Quota) -> ReservationRequest:
         cost, measure, meter = lease.cost, lease.cost.measure, lease.meter

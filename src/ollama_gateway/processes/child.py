@@ -17,7 +17,7 @@ from pathlib import Path
 import trio
 
 from ollama_gateway import log_output
-from ollama_gateway.build import Gateway
+from ollama_gateway.gateway import Gateway
 from ollama_gateway.ledger.log import EXCHANGE
 from ollama_gateway.ledger.summary import log_line
 from ollama_gateway.log import get_logger

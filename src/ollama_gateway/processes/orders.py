@@ -17,7 +17,7 @@ import anyio
 import attrs
 import trio
 
-from ollama_gateway.build import Gateway
+from ollama_gateway.gateway import Gateway
 from ollama_gateway.reloading import attempted
 from ollama_gateway.server.reload_handlers import ReloadFailed
 from ollama_gateway.settings import Settings
