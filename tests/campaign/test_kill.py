@@ -63,7 +63,8 @@ def killed_requests(gateway: Gateway) -> float:
     address = f"http://127.0.0.1:{gateway.admin_port}/metrics"
     with urllib.request.urlopen(address, timeout=10) as response:
         lines = str(response.read(), "ascii").splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if 'outcome="killed"' in line)
+    counts = [line for line in lines if line.startswith("ollama_gateway_requests_total{")]
+    return sum(float(line.rpartition(" ")[2]) for line in counts if 'outcome="killed"' in line)
 
 
 def end_leases(url: str, key_id: str) -> None:

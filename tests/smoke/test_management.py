@@ -102,12 +102,12 @@ def test_a_blob_in_chunks(operated: Operated) -> None:
 
 
 def test_pull_onto_all(operated: Operated) -> None:
-    """`gatewayctl pull` prints the status of each backend, and exits with 1 if one fails."""
+    """`gatewayctl pull` prints how each backend ended, and exits with 1 if one failed."""
     result = operated.fleet.ctl("pull", "only-a:1", "--all")
     lines = result.stdout.splitlines()
 
     assert result.returncode == 1
-    assert {"a: pulling manifest", "a: success"} <= set(lines)
+    assert "a: success" in lines
     assert "b: failed: pull model manifest: file does not exist" in lines
     assert not {line for line in lines if line.startswith("b: success")}
 

@@ -144,7 +144,8 @@ class App:
             failure = InternalError()
         else:
             return
-        await trio.lowlevel.checkpoint_if_cancelled()  # that came first, for the record too
+        if running.cancelled_by is not None:  # that came first, for the record too
+            await trio.lowlevel.checkpoint_if_cancelled()
         await self._fail(failure, downstream, scope["path"], running.request_id)
 
     async def _route(
