@@ -80,7 +80,9 @@ class AdminAPI:
             return
         operation, path = self._find(method, ask.parameter)
         if not actor.may(operation.role):
-            who = "an admin token" if actor.name == "-" else f"the role {operation.role}"
+            who = f"the role {operation.role}"
+            if actor.name == "-":
+                who = "an admin token: set server.admin_token"
             raise Forbidden(f"this needs {who}", reason=Reason.ROLE_TOO_LOW)
         call = AdminCall(
             actor,
