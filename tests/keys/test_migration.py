@@ -84,7 +84,7 @@ def test_an_old_file_keeps_everything(old: Path) -> None:
     assert gone.revoked_at is not None
     assert [row[:7] for row in asked(old, "SELECT * FROM keys")] == before
     assert asked(old, "SELECT * FROM secrets") == SECRETS
-    assert asked(old, "PRAGMA user_version") == [(4,)]
+    assert asked(old, "PRAGMA user_version") == [(5,)]
 
 
 def test_the_old_file_is_kept_beside_the_new_one(old: Path) -> None:

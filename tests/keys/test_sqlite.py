@@ -90,8 +90,8 @@ def test_opening_a_store_drops_no_lock_of_this_process(tmp_path: Path) -> None:
         (a_directory, "not a file"),
         (garbage, "file is not a database"),
         (
-            executed("PRAGMA user_version = 5"),
-            r"newer version \(schema 5, this one knows 4\): upgrade",
+            executed("PRAGMA user_version = 6"),
+            r"newer version \(schema 6, this one knows 5\): upgrade",
         ),
         (executed("CREATE TABLE keys (fits INTEGER)"), "table keys already exists"),
     ],

@@ -69,6 +69,10 @@ COMMANDS: Final = {
     ),
     "backends": ("pausing:app", "List, pause and resume backends."),
     "keys": ("keys.commands:app", "Create, list, change and revoke API keys."),
+    "admin-tokens": (
+        "admin_tokens:app",
+        "Create, list and revoke the tokens of the admin listener.",
+    ),
     "db": ("db:app", "Prepare the PostgreSQL database and import into it."),
     "config": ("config:app", "Check and show the settings, and start nothing."),
 }

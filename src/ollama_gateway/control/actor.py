@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 import attrs
 
-Role = Literal["viewer", "operator", "admin"]
-"""`viewer` reads; `operator` also pauses, cancels, reloads and loads; `admin` may do all."""
-ROLES: Final[tuple[Role, ...]] = ("viewer", "operator", "admin")
-"""From the least to the most; each role may do what those before it may."""
+from ollama_gateway.keys.admin_token import ROLES, Role
+
+__all__ = ["LOCAL", "READER", "ROLES", "SETTINGS", "Actor", "Role"]
 
 
 @attrs.frozen
@@ -28,3 +27,7 @@ class Actor:
 
 LOCAL: Final = Actor("local", "admin")
 """A command that works on the stores of its own machine."""
+SETTINGS: Final = Actor("settings", "admin")
+"""Has the token of the settings."""
+READER: Final = Actor("-", "viewer")
+"""Has no token, where none is needed to read."""

@@ -52,10 +52,10 @@ _ALPHABET: Final = string.ascii_letters + string.digits
 _ID: Final = 8
 _SECRET: Final = 43  # 62**43 > 2**256
 _CHECKSUM: Final = 6  # 62**6 > 2**32
-_OURS: Final = re.compile(
-    rf"{PREFIX}[a-z2-7]{{{_ID}}}_[A-Za-z0-9]{{{_SECRET + _CHECKSUM}}}", re.ASCII
-)
-_OURS_LENGTH: Final = len(PREFIX) + _ID + 1 + _SECRET + _CHECKSUM
+SEAL: Final = _SECRET + _CHECKSUM
+"""The characters that `sealed` appends."""
+_OURS: Final = re.compile(rf"{PREFIX}[a-z2-7]{{{_ID}}}_[A-Za-z0-9]{{{SEAL}}}", re.ASCII)
+_OURS_LENGTH: Final = len(PREFIX) + _ID + 1 + SEAL
 _IMPORTED: Final = re.compile(rf"[!-~]{{{MIN_IMPORTED},{MAX_TEXT}}}")
 
 
@@ -104,9 +104,18 @@ def new_id() -> str:
 def generate(key_id: str | None = None) -> NewSecret:
     """Make a secret for a new key, or for the key with this id."""
     key_id = key_id or new_id()
-    secret = "".join(secrets.choice(_ALPHABET) for _ in range(_SECRET))
-    body = f"{PREFIX}{key_id}_{secret}"
-    return NewSecret(key_id, body + _checksum(body))
+    return NewSecret(key_id, sealed(f"{PREFIX}{key_id}_"))
+
+
+def sealed(beginning: str) -> str:
+    """Return a text with 256 random bits behind it, and a checksum of the whole."""
+    body = beginning + "".join(secrets.choice(_ALPHABET) for _ in range(_SECRET))
+    return body + _checksum(body)
+
+
+def is_sealed(text: str) -> bool:
+    """Whether a text ends with its checksum."""
+    return text.endswith(_checksum(text[:-_CHECKSUM]))
 
 
 def read_claim(text: str) -> Claim:
@@ -132,7 +141,7 @@ def digest_of(text: str) -> str:
 
 
 def _is_ours(text: str) -> bool:
-    return _OURS.fullmatch(text) is not None and text.endswith(_checksum(text[:-_CHECKSUM]))
+    return _OURS.fullmatch(text) is not None and is_sealed(text)
 
 
 def _checksum(body: str) -> str:

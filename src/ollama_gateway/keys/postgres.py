@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from ollama_gateway.keys.admin_token import AdminToken, StoredToken
 from ollama_gateway.keys.key import (
     APIKey,
     KeyLimits,
@@ -25,6 +26,7 @@ from ollama_gateway.keys.key import (
     StoreError,
     utc_now,
 )
+from ollama_gateway.keys.rows import TOKENS
 from ollama_gateway.keys.sql import COLUMNS, LISTED, NAMES, KeyStore
 from ollama_gateway.keys.store import KeySecret
 from ollama_gateway.models.aliases import aliases_from, text_of
@@ -141,6 +143,29 @@ class PostgresKeys(KeyStore):
     def _forget_secrets(self, now: datetime) -> None:
         self._run("DELETE FROM gateway_key_secrets WHERE expires_at <= %s", now)
 
+    def _tokens(self) -> tuple[StoredToken, ...]:
+        rows = self._run(
+            f"SELECT {TOKENS} FROM gateway_admin_tokens ORDER BY created_at, place"  # noqa: S608
+        ).fetchall()
+        return tuple(map(_to_token, rows))
+
+    def _insert_token(self, stored: StoredToken) -> None:
+        self._run(
+            f"INSERT INTO gateway_admin_tokens ({TOKENS})"  # noqa: S608 - constants
+            " VALUES (%s, %s, %s, %s, %s, %s)",
+            stored.digest,
+            *attrs.astuple(stored.token),
+        )
+
+    def _write_token(self, stored: StoredToken) -> None:
+        self._run(
+            f"UPDATE gateway_admin_tokens SET ({TOKENS})"  # noqa: S608 - constants
+            " = ROW(%s, %s, %s, %s, %s, %s) WHERE digest = %s",
+            stored.digest,
+            *attrs.astuple(stored.token),
+            stored.digest,
+        )
+
 
 @contextmanager
 def _translated() -> Iterator[None]:
@@ -177,6 +202,16 @@ def _to_key(row: Sequence[Any]) -> APIKey:
     except (KeyRefused, ValueError, TypeError, AttributeError) as error:
         shown = key_id if key_id.isprintable() else "?"
         raise StoreError(f"the row of key {shown} cannot be read: {error}") from error
+
+
+def _to_token(row: Sequence[Any]) -> StoredToken:
+    """Read a row; raises `StoreError` if another program wrote it."""
+    digest, name, role, created, expires, revoked = row
+    try:
+        times = (created.astimezone(UTC), _in_utc(expires), _in_utc(revoked))
+        return StoredToken(AdminToken(name, role, *times), digest)
+    except (KeyRefused, ValueError, TypeError, AttributeError) as error:
+        raise StoreError("the row of an admin token cannot be read") from error
 
 
 def _in_utc(when: datetime | None) -> datetime | None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import attrs
 
+from ollama_gateway.keys.admin_token import AdminToken, StoredToken
 from ollama_gateway.keys.key import APIKey, KeyLimits, KeyRefused, StoreError
 from ollama_gateway.keys.sql import LISTED, NAMES
 from ollama_gateway.models.aliases import aliases_from, text_of
@@ -43,6 +44,17 @@ STEPS: Final = (
     ),
     ("ALTER TABLE keys ADD COLUMN user_header TEXT",),
     ("ALTER TABLE keys ADD COLUMN aliases TEXT",),
+    (
+        """CREATE TABLE admin_tokens (
+            digest TEXT PRIMARY KEY,
+            name TEXT NOT NULL,
+            role TEXT NOT NULL,
+            created_at TEXT NOT NULL,
+            expires_at TEXT,
+            revoked_at TEXT
+        )""",
+        "CREATE UNIQUE INDEX one_living_token ON admin_tokens (name) WHERE revoked_at IS NULL",
+    ),
 )
 """The statements that lead from each schema version to the next; 0 is an empty file."""
 
@@ -54,6 +66,8 @@ INSERT: Final = f"INSERT INTO keys ({LISTED}) VALUES ({_PLACES})"  # noqa: S608 
 """Takes `to_row`."""
 UPDATE: Final = f"UPDATE keys SET ({LISTED}) = ({_PLACES}) WHERE id = ?"  # noqa: S608 - constants
 """Takes `to_row` and an id."""
+TOKENS: Final = "digest, name, role, created_at, expires_at, revoked_at"
+"""The columns of an admin token."""
 
 
 def to_text(when: datetime) -> str:
@@ -100,3 +114,20 @@ def to_key(row: Sequence[Any]) -> APIKey:
         )
     except (KeyRefused, ValueError, TypeError) as error:
         raise StoreError(f"the row of key {key_id} cannot be read: {error}") from error
+
+
+def to_token_row(stored: StoredToken) -> tuple[str | None, ...]:
+    """Return a token's values in the order of `TOKENS`."""
+    token = stored.token
+    ends = [to_text(when) if when else None for when in (token.expires_at, token.revoked_at)]
+    return (stored.digest, token.name, token.role, to_text(token.created_at), *ends)
+
+
+def to_token(row: Sequence[Any]) -> StoredToken:
+    """Read a row; raises `StoreError` if another program wrote it."""
+    digest, name, role, created, expires, revoked = row
+    try:
+        times = (datetime.fromisoformat(created), to_time(expires), to_time(revoked))
+        return StoredToken(AdminToken(name, role, *times), digest)
+    except (KeyRefused, ValueError, TypeError) as error:
+        raise StoreError("the row of an admin token cannot be read") from error

@@ -15,6 +15,7 @@ from typing import Final, Unpack
 
 import attrs
 
+from ollama_gateway.keys.admin_tokens import AdminTokens
 from ollama_gateway.keys.key import (
     DEFAULT_GROUPS,
     PREFIX,
@@ -51,7 +52,7 @@ LISTED: Final = ", ".join(NAMES)
 COLUMNS: Final = ", ".join(f"keys.{name}" for name in NAMES)
 
 
-class KeyStore(KeyStatements):
+class KeyStore(KeyStatements, AdminTokens):
     """A store of keys; methods may block, and only one thread at a time may call them.
 
     Every method raises `StoreError` if the store cannot be used, and `KeyRefused` if the operation

@@ -18,16 +18,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from ollama_gateway.keys.admin_token import StoredToken
 from ollama_gateway.keys.key import APIKey, StoreError, utc_now
 from ollama_gateway.keys.rows import (
     INSERT,
     SCHEMA_VERSION,
     STEPS,
+    TOKENS,
     UPDATE,
     to_key,
     to_row,
     to_text,
     to_time,
+    to_token,
+    to_token_row,
 )
 from ollama_gateway.keys.sql import COLUMNS, KeyStore
 from ollama_gateway.keys.store import KeySecret
@@ -149,3 +153,21 @@ class SQLiteKeys(KeyStore):
 
     def _forget_secrets(self, now: datetime) -> None:
         self._connection.execute("DELETE FROM secrets WHERE expires_at <= ?", (to_text(now),))
+
+    def _tokens(self) -> tuple[StoredToken, ...]:
+        rows = self._connection.execute(
+            f"SELECT {TOKENS} FROM admin_tokens ORDER BY created_at, rowid"  # noqa: S608 - constants
+        )
+        return tuple(map(to_token, rows))
+
+    def _insert_token(self, stored: StoredToken) -> None:
+        self._connection.execute(
+            f"INSERT INTO admin_tokens ({TOKENS}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608
+            to_token_row(stored),
+        )
+
+    def _write_token(self, stored: StoredToken) -> None:
+        self._connection.execute(
+            f"UPDATE admin_tokens SET ({TOKENS}) = (?, ?, ?, ?, ?, ?) WHERE digest = ?",  # noqa: S608
+            (*to_token_row(stored), stored.digest),
+        )
