@@ -38,21 +38,24 @@ PARTS = {
 """Parts of identifiers that were replaced; ordinary words among them may stand in prose."""
 SAME_FILE = {
     "admin.py": "the admin listener: of one process, of several, and as commands ask it",
-    "backends.py": "the backends, and the commands that list them",
+    "audit.py": "the services of the audit log, and its records for operators",
+    "backends.py": "the backends, the commands that list them, and their documents",
     "commands.py": "the commands of a group",
+    "config.py": "the settings for operators, and their commands",
     "connection.py": "a connection of a client, and of the simulator",
     "counting.py": "the token estimate, and the endpoint that answers it",
+    "errors.py": "errors that end a request, and errors of the control surface",
     "explain.py": "the explanation of a choice, and its command",
     "heads.py": "HTTP heads towards clients, and from backends",
     "health.py": "the health of a backend, and the command that asks for the gateway's",
     "log.py": "the log, and how records reach it",
     "options.py": "the options of a group of commands",
-    "pausing.py": "paused backends, and their commands",
+    "pausing.py": "paused backends, changing them, and their commands",
     "postgres.py": "PostgreSQL, for all, for keys and for records",
     "sqlite.py": "SQLite, for all and for keys",
     "reading.py": "reading frames: in all dialects, and frames of any length",
     "store.py": "a store of keys, its use by commands, and the store of limits",
-    "usage.py": "sums of usage, and their command",
+    "usage.py": "sums of usage, their documents, and their command",
     "__main__.py": "what `python -m` runs",
 }
 """Names of files that stand twice, and what they mean everywhere."""

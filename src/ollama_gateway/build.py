@@ -29,6 +29,7 @@ from ollama_gateway.configuration import (
     put_in_force,
     use_affinity,
 )
+from ollama_gateway.control.status import GatewayStatus
 from ollama_gateway.flow.answers import AnswerBudget
 from ollama_gateway.flow.hedging import Hedging
 from ollama_gateway.http.listener import Listener
@@ -43,6 +44,7 @@ from ollama_gateway.limits.leases import Limiter
 from ollama_gateway.limits.opening import RedisLocation, open_limits
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
+from ollama_gateway.server.admin_api.keys import KeyOperations
 from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.reload_handlers import Reloader
@@ -95,7 +97,7 @@ class Gateway:
         self.configuration = configuration
         left = put_in_force(configuration, self.parts, self.app, self.listener)
         self.admin.access, self.admin.names = configuration.access, configuration.exchange.names
-        self.admin.settings_file = configuration.settings.source
+        self.admin.state.settings_file = configuration.settings.source
         self.admin_app.config = AppConfig(self.admin.routes())
         for transport in left:
             await transport.retire()
@@ -163,22 +165,30 @@ def _gateway(
         settings.server, app, configuration.certificate, configuration.connections
     )
     copier = _copier(settings, backends)
+    state = GatewayStatus(
+        backends=backends,
+        limits=parts.limits,
+        audit=parts.audit,
+        copier=copier,
+        keys_are_readable=lambda: _can_judge(keys, place),
+        keys_are_degraded=lambda: place.survives_outages and keys.statistics().store_failing,
+        settings_file=settings.source,
+        requests_running=lambda: app.requests_running,
+        connections_open=lambda: len(listener.connections),
+    )
     admin = Admin(
+        state=state,
         backends=backends,
         names=configuration.exchange.names,
         metrics=parts.metrics,
         access=configuration.access,
-        keys_are_readable=lambda: _can_judge(keys, place),
-        keys_are_degraded=lambda: place.survives_outages and keys.statistics().store_failing,
         limits=parts.limits,
-        copier=copier,
         audit=parts.audit,
         hedging=parts.hedging,
         heads=parts.heads,
         find_key=partial(find_key, place, runner=runner),
-        settings_file=settings.source,
-        requests_running=lambda: app.requests_running,
-        connections_open=lambda: len(listener.connections),
+        connections_open=state.connections_open,
+        operations=KeyOperations(place, runner).all(),
     )
     pauses = Pauses(PauseFile(settings.storage.data_dir).read, backends)
     admin_app, operators = admin_listener(admin.routes(), parts.metrics)

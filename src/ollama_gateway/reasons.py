@@ -87,6 +87,7 @@ class Reason(StrEnum):
     QUOTA_UNAVAILABLE = "quota_unavailable", "the key's limits could not be checked"
     RATE = "rate", "the key had as many requests in a minute as it may"
     READS_AT_ONCE = "reads_at_once", "the key had as many such requests at once as it may"
+    ROLE_TOO_LOW = "role_too_low", "the role of the admin token does not allow it"
     SLOW_BODY = "slow_body", "the body came too slowly"
     SLOW_HEAD = "slow_head", "the headers came too slowly"
     SLOW_REQUEST = "slow_request", "the request came too slowly"

@@ -104,7 +104,7 @@ async def supervise(
             reloader = None
             if source is not None:
                 reloading = Reloading(gateway, source)
-                reloader = Notifying(reloading, lambda: gateway.admin.is_draining)
+                reloader = Notifying(reloading, lambda: gateway.admin.state.is_draining)
                 gateway.offer_reload(reloader)
                 watchers.start_soon(watch_settings, source.watched, reloader)
             watchers.start_soon(_handle_signals, gateway, received, reloader)
@@ -174,7 +174,7 @@ async def _drain_after(until: Callable[[Gateway], Awaitable[None]], gateway: Gat
 
 def _begin_to_drain(gateway: Gateway) -> None:
     """Drain and log it, once: the parent and a signal may both ask for it."""
-    if gateway.admin.is_draining:
+    if gateway.admin.state.is_draining:
         return
     seconds = gateway.settings.server.drain_timeout
     notify_stopping()
@@ -184,7 +184,7 @@ def _begin_to_drain(gateway: Gateway) -> None:
 
 def drain(gateway: Gateway, seconds: float) -> None:
     """Stop accepting, reject waiting requests, give streams `seconds` to finish, then end them."""
-    gateway.admin.is_draining = True
+    gateway.admin.state.is_draining = True
     gateway.backends.line.close()
     gateway.app.drain(seconds)
     gateway.listener.drain(seconds + LAST_BYTES_SECONDS)

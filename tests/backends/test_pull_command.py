@@ -12,7 +12,7 @@ import trio.testing
 from typer.testing import CliRunner
 
 from ollama_gateway.cli.main import app
-from ollama_gateway.cli.pull import Pull, pull_all
+from ollama_gateway.control.pulling import Pull, pull_all
 from ollama_gateway.simulator import Script
 from tests.server.managing import managed
 from tests.smoke.fleet import free_port
@@ -26,12 +26,16 @@ def saying(body: bytes) -> Script:
     return Script(raw=RAW + b"%d\r\n\r\n%b" % (len(body), body))
 
 
+async def unheard(_pull: Pull) -> None:
+    """Take a report."""
+
+
 async def test_all_pull_at_once(autojump_clock: Clock) -> None:
     """A slow backend does not delay another, and the progress of each is reported."""
     ends: dict[str, float] = {}
     seen: list[tuple[str, int, int]] = []
 
-    def on_progress(pull: Pull) -> None:
+    async def report(pull: Pull) -> None:
         seen.append((pull.backend, pull.completed, pull.total))
         if pull.is_over:
             ends[pull.backend] = trio.current_time()
@@ -39,7 +43,7 @@ async def test_all_pull_at_once(autojump_clock: Clock) -> None:
     async with managed() as client:
         for name, pace in (("a", 1.0), ("b", 3.0)):
             client.scenario.simulators[name].script(Script(pace=pace), path="/api/pull")
-        pulls = await pull_all(client.scenario.gateway.backends.all, "new:1", 5, on_progress)
+        pulls = await pull_all(client.scenario.gateway.backends.all, "new:1", 5, report)
 
     assert [(pull.backend, pull.ok, pull.error) for pull in pulls] == [
         ("a", True, None),
@@ -70,7 +74,7 @@ async def test_one_that_fails(autojump_clock: Clock, script: Script, error: str)
     """A failed pull has one printable line as its reason, and the other continues."""
     async with managed() as client:
         client.scenario.simulators["a"].script(script, path="/api/pull")
-        pulls = await pull_all(client.scenario.gateway.backends.all, "new:1", 5, lambda _pull: None)
+        pulls = await pull_all(client.scenario.gateway.backends.all, "new:1", 5, unheard)
 
     assert pulls[0].error is not None
     assert error in pulls[0].error

@@ -23,7 +23,7 @@ async def test_life_and_readiness(scenario: Scenario) -> None:
         simulator.go_down()
     for _ in range(3):
         await scenario.poll()
-    scenario.gateway.admin.is_draining = True
+    scenario.gateway.admin.state.is_draining = True
     reply = await scenario.ask("/readyz", method="GET", is_admin=True)
     alive = await status_of(scenario, "/healthz")
 

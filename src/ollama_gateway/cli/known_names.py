@@ -10,8 +10,6 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from ollama_gateway.settings import Settings
-from ollama_gateway.settings.units import shown
-from ollama_gateway.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from ollama_gateway.keys.key import APIKey
@@ -49,12 +47,6 @@ def _keys(settings: Settings) -> Sequence[APIKey]:
 def backend_names(settings: Settings) -> list[str]:
     """Return the names of the backends in the settings."""
     return [backend.name for backend in settings.backends]
-
-
-def unknown_backend(name: str, known: Sequence[str]) -> str:
-    """Return what to say of a backend that the settings do not have."""
-    near = did_you_mean(name, known)
-    return f"no backend is named {shown(name)}{near}; there are: {', '.join(known)}"
 
 
 def model_names(settings: Settings) -> list[str]:

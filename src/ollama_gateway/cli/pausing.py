@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
-from typing import Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import attrs
 import typer
@@ -23,7 +23,7 @@ import typer
 from ollama_gateway.backends.pausing import PauseFile, PausesBroken
 from ollama_gateway.cli.admin import NoAnswer, ask
 from ollama_gateway.cli.completion import complete_backend
-from ollama_gateway.cli.known_names import backend_names, unknown_backend
+from ollama_gateway.cli.known_names import backend_names
 from ollama_gateway.cli.load_settings import load_for_stores
 from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import exit_with, print_json, print_table, say
@@ -31,6 +31,9 @@ from ollama_gateway.cli.pending import pending_or_none, say_pending
 from ollama_gateway.cli.table import Column, Row
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import ServerSettings, Settings
+
+if TYPE_CHECKING:
+    from ollama_gateway.control.pausing import PauseControl
 
 app = typer.Typer(no_args_is_help=True, help="List, pause and resume backends.")
 
@@ -106,12 +109,12 @@ def pause(
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Send no new requests to a backend, also after restarts; its running requests finish."""
+    from ollama_gateway.control.actor import LOCAL  # noqa: PLC0415 - `list` needs less
+
     settings = load_for_stores(config)
     known = backend_names(settings)
-    if name not in known:
-        _exit_unknown(name, known)
-    with _file(settings) as file, _recorded(settings, file, name, is_paused=True):
-        paused = file.add(name)
+    with _control(settings) as control:
+        paused = control.pause(name, known, LOCAL)
     if paused.issuperset(known):
         say("warning: all backends are paused now: the gateway refuses requests (503)", err=True)
     _report(settings, name, is_paused=True, as_json=as_json)
@@ -124,37 +127,29 @@ def resume(
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Send requests to a paused backend again."""
+    from ollama_gateway.control.actor import LOCAL  # noqa: PLC0415 - `list` needs less
+
     settings = load_for_stores(config)
     known = backend_names(settings)
-    with _file(settings) as file:
-        if name not in {*known, *file.read()}:
-            _exit_unknown(name, known)
-        with _recorded(settings, file, name, is_paused=False):
-            file.remove(name)
+    with _control(settings) as control:
+        control.resume(name, known, LOCAL)
     _report(settings, name, is_paused=False, as_json=as_json)
 
 
 @contextmanager
-def _file(settings: Settings) -> Iterator[PauseFile]:
-    """Open the pause file of the settings; exit with code 1 if it cannot be used."""
+def _control(settings: Settings) -> Iterator[PauseControl]:
+    """Open the pause file of the settings; exit with code 1 if it cannot be changed."""
+    from ollama_gateway.cli.recording import local_changes  # noqa: PLC0415 - see there
+    from ollama_gateway.control.errors import NoSuchThing  # noqa: PLC0415
+    from ollama_gateway.control.pausing import PauseControl  # noqa: PLC0415
+
     try:
-        yield PauseFile(settings.storage.data_dir)
+        with local_changes(settings, "gatewayctl backends") as recorder:
+            yield PauseControl(PauseFile(settings.storage.data_dir), recorder)
     except PausesBroken as error:
         exit_with(1, _fault(settings, error))
-
-
-@contextmanager
-def _recorded(settings: Settings, file: PauseFile, name: str, *, is_paused: bool) -> Iterator[None]:
-    """Record that a backend is paused or resumed in the block."""
-    from ollama_gateway.cli.recording import local_changes  # noqa: PLC0415 - see there
-    from ollama_gateway.control.actor import LOCAL  # noqa: PLC0415
-    from ollama_gateway.ledger.operator_change import OperatorChange  # noqa: PLC0415
-
-    before, action = {"paused": name in file.read()}, "pause" if is_paused else "resume"
-    after = {"paused": is_paused}
-    change = OperatorChange(LOCAL.name, f"backends.{action}", name, before, after)
-    with local_changes(settings, "gatewayctl backends") as recorder, recorder.making(change):
-        yield
+    except NoSuchThing as error:
+        exit_with(1, f"gatewayctl backends: {error}")
 
 
 def _paused(settings: Settings) -> frozenset[str] | None:
@@ -169,10 +164,6 @@ def _paused(settings: Settings) -> frozenset[str] | None:
 def _fault(settings: Settings, error: PausesBroken) -> str:
     directory = printable(str(settings.storage.data_dir))
     return f"gatewayctl backends: {error} (in {directory})"
-
-
-def _exit_unknown(name: str, known: list[str]) -> NoReturn:
-    exit_with(1, f"gatewayctl backends: {unknown_backend(name, known)}")
 
 
 def _statuses(settings: Settings) -> dict[str, BackendStatus]:

@@ -62,6 +62,7 @@ RULES: Final[Mapping[str, Callable[[list[Any]], Any]]] = {
     "audit.rows_unmoved": _sum_known,
     "audit.left_alone": _first_known,
     "backends.name": _first,
+    "backends.url": _first,
     "backends.priority": _first,
     "backends.slots": sum,
     "backends.up": any,

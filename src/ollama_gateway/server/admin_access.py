@@ -12,16 +12,19 @@ service names.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 import attrs
 
+from ollama_gateway.control.actor import Actor
 from ollama_gateway.errors import Forbidden, Misdirected, Unauthorized
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import Endpoint
 from ollama_gateway.reasons import Reason
+from ollama_gateway.server.admin_api.api import METHODS, AdminAPI
+from ollama_gateway.server.admin_api.operation import PREFIX, Operation
 from ollama_gateway.server.reload_handlers import Reloader, ReloadHandlers
 from ollama_gateway.server.routes import Handler, Route, Routes
 from ollama_gateway.wire.headers import Headers
@@ -33,6 +36,12 @@ ANY_HOST_PATH: Final = "/readyz"
 """Needs the token if one is set, but no known name."""
 FROM_PAGES: Final = {b"origin", b"sec-fetch-site"}
 """Headers that browsers send with each POST (Fetch, 3.2; Fetch Metadata), and no other client."""
+OWN_PAGES: Final = {b"same-origin", b"none"}
+"""Values of `Sec-Fetch-Site` that do not tell of another site's page (Fetch Metadata, 2.1)."""
+SETTINGS: Final = Actor("settings", "admin")
+"""Has the token of the settings."""
+READER: Final = Actor("-", "viewer")
+"""Has no token, where none is needed to read."""
 
 
 @attrs.frozen
@@ -53,10 +62,11 @@ class AdminAccess:
         handlers: Mapping[str, Handler],
         under: Mapping[str, Handler],
         reloader: Reloader | None = None,
+        operations: Sequence[Operation] = (),
     ) -> Routes:
         """Return guarded routes: GET and HEAD for `handlers`, GET for paths below `under`.
 
-        With a reloader there are those of reloads, too.
+        With a reloader there are those of reloads, too, and with operations the admin API.
         """
         commands: dict[str, Handler] = {}
         if reloader is not None:
@@ -66,7 +76,11 @@ class AdminAccess:
         table = {path: self._route(path, handlers[path], "GET", "HEAD") for path in handlers}
         table |= {path: self._route(path, handler, "POST") for path, handler in commands.items()}
         below = {path: self._route(path, handler, "GET") for path, handler in under.items()}
-        return Routes(table, below)
+        return Routes(table, below, {PREFIX: self._api(operations)} if operations else {})
+
+    def _api(self, operations: Sequence[Operation]) -> dict[str, Route]:
+        api, endpoint = AdminAPI.of(operations, self.actor), Endpoint(PREFIX, "admin")
+        return {method: Route(endpoint, partial(api.serve, method)) for method in METHODS}
 
     def _route(self, path: str, handler: Handler, *methods: str) -> dict[str, Route]:
         guarded = handler if path == OPEN_PATH else partial(self._let_in, path, handler)
@@ -78,6 +92,17 @@ class AdminAccess:
         elif path != ANY_HOST_PATH and not self._knows(ask.headers):
             raise Misdirected
         await handler(ask)
+
+    async def actor(self, ask: Ask) -> Actor:
+        """Return who asks at the admin API; raises Unauthorized, Forbidden, Misdirected."""
+        if any(name == b"sec-fetch-site" and value not in OWN_PAGES for name, value in ask.headers):
+            raise Forbidden("no web page may do this", reason=Reason.FOREIGN_ORIGIN)
+        if not self._knows(ask.headers):
+            raise Misdirected
+        if self.token is None:
+            return READER
+        _check(ask, self.token)
+        return SETTINGS
 
     def may_see_names(self, ask: Ask) -> bool:
         """Whether an asker who was let in may be told the names of backends and models."""

@@ -14,6 +14,7 @@ from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.breaker import Breaker
 from ollama_gateway.backends.evaluation import Evaluation, RouteRequest, evaluate, in_order
 from ollama_gateway.backends.placement import Choice, choose
+from ollama_gateway.control.backends import milliseconds_of, seconds_left
 from ollama_gateway.wire.identity import HEADERS, conversation_of
 from ollama_gateway.wire.names import ModelName
 
@@ -54,7 +55,7 @@ def _reads(evaluation: Evaluation, choice: Choice, now: float) -> Iterator[str]:
     if own is not None and own.backend is backend:
         yield f"has the conversation, {choice.cached:,} tokens cached"
         if backend is choice.first and not evaluation.has_room and now < choice.until:
-            yield f"waits for it at most {_seconds(choice.until - now)} s"
+            yield f"waits for it at most {seconds_left(choice.until - now)} s"
         elif choice.first is not backend and choice.last is not backend:
             yield "its line costs more than reading the prompt elsewhere"
     elif own is None and backend is choice.first:
@@ -87,25 +88,6 @@ def explain_all(
     return found
 
 
-def facts_of(backend: Backend, now: float) -> Facts:
-    """Return what `/status.json` reports of a backend's breakers, backoffs and first chunks."""
-    return {
-        "breaker": backend.breaker.state(now),
-        "by_model": {
-            key: {
-                "warm": backend.has_warm_key(key),
-                "breaker": health.breaker.state(now),
-                "failing": health.is_failing,
-                "rests_s": _seconds(health.backoff_until - now),
-                "first_chunk_ms": _milliseconds(health.typical_first_chunk),
-                "learned_capacity": backend.learned_capacity(key),
-                "prefill_tokens_per_s": backend.prefill_speed(key),
-            }
-            for key, health in backend.health.items()
-        },
-    }
-
-
 def _shown(backend: Backend, route: RouteRequest, now: float) -> Facts:
     health, replica = backend.health_of(route.model), backend.replica_of(route.model)
     is_warm = backend.has_warm(route.model)
@@ -121,7 +103,7 @@ def _shown(backend: Backend, route: RouteRequest, now: float) -> Facts:
         "running": replica.running,
         "learned_capacity": replica.capacity.value,
         "breaker": _worse(backend.breaker, health.breaker).state(now),
-        "first_chunk_ms": _milliseconds(health.typical_first_chunk),
+        "first_chunk_ms": milliseconds_of(health.typical_first_chunk),
     }
 
 
@@ -140,7 +122,8 @@ def _merits(evaluation: Evaluation, now: float) -> Iterator[str]:
         if evaluation.may_evict:
             yield "a load may evict a model in use"
     if evaluation.is_backing_off:
-        yield f"backing off for {_seconds(evaluation.health.backoff_until - now)} s: it was full"
+        rest = seconds_left(evaluation.health.backoff_until - now)
+        yield f"backing off for {rest} s: it was full"
     elif not evaluation.has_room:
         yield "full"
     if not evaluation.is_closed and evaluation.is_admitted:
@@ -166,16 +149,8 @@ def _obstacle_of_breakers(evaluation: Evaluation, now: float) -> str:
     breaker = _worse(backend.breaker, evaluation.health.breaker)
     if breaker.state(now) == "half-open":
         return f"breaker half-open, its probe is running ({breaker.reason})"
-    return f"breaker open for {_seconds((breaker.until or now) - now)} s ({breaker.reason})"
+    return f"breaker open for {seconds_left((breaker.until or now) - now)} s ({breaker.reason})"
 
 
 def _worse(one: Breaker, other: Breaker) -> Breaker:
     return max(one, other, key=lambda breaker: breaker.until or 0)
-
-
-def _seconds(seconds: float) -> float:
-    return round(max(0.0, seconds), 1)
-
-
-def _milliseconds(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 1)

@@ -42,6 +42,9 @@ class Routes:
     """By path, then by method."""
     under: Mapping[str, Mapping[str, Route]]
     """Those that take one more path segment: by the path before it, then by method."""
+    below: Mapping[str, Mapping[str, Route]] = attrs.field(factory=dict)
+    """Those that take the whole rest of the path, with its slash: by its beginning, then by method.
+    """
 
     @classmethod
     def of(cls, served: Iterable[tuple[Endpoint, Handler]]) -> Routes:
@@ -60,6 +63,9 @@ class Routes:
         if methods is None:
             parent, _, parameter = path.rpartition("/")
             methods = self.under.get(parent) if parameter else None
+        for beginning in self.below:
+            if methods is None and path.startswith(f"{beginning}/"):
+                methods, parameter = self.below[beginning], path.removeprefix(beginning)
         if methods is None:
             raise NotFound
         if method not in methods:

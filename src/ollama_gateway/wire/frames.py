@@ -50,17 +50,19 @@ class LineFrames:
     """NDJSON: a frame is a line with its newline."""
 
     streamed: ClassVar[bool] = True
+    limit: int = MAX_FRAME
+    """Bytes of a line that has not ended."""
     _rest: bytearray = attrs.field(factory=bytearray, init=False)
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take bytes and return the lines that they complete; raises FrameTooLong."""
         whole, newline, rest = data.rpartition(b"\n")
         if not newline:
-            _extend(self._rest, data)
+            _extend(self._rest, data, self.limit)
             return []
         lines = (bytes(self._rest) + whole).split(b"\n")
         self._rest.clear()
-        _extend(self._rest, rest)
+        _extend(self._rest, rest, self.limit)
         return [line + b"\n" for line in lines if line.strip()]
 
     @property
@@ -122,9 +124,9 @@ class WholeBody:
         return [b"".join(self._parts)] if self._size else []
 
 
-def _extend(rest: bytearray, data: bytes) -> None:
+def _extend(rest: bytearray, data: bytes, limit: int = MAX_FRAME) -> None:
     rest += data
-    if len(rest) > MAX_FRAME:
+    if len(rest) > limit:
         raise FrameTooLong
 
 

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 import trio.testing
 
-from ollama_gateway.server.degraded import shown_for
+from ollama_gateway.control.degraded import shown_for
 from ollama_gateway.simulator import Model, Simulator
 from tests.support.scenario import Reply, Scenario, open_scenario
 
