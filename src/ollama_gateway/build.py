@@ -8,7 +8,12 @@ never cancelled, are opened here.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    aclosing,
+    asynccontextmanager,
+    nullcontext,
+)
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -45,6 +50,7 @@ from ollama_gateway.limits.opening import RedisLocation, open_limits
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
 from ollama_gateway.server.admin_api.keys import KeyOperations
+from ollama_gateway.server.admin_checks import AdminChecks, open_admin_checks
 from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.reload_handlers import Reloader
@@ -110,6 +116,7 @@ async def build(
     transports: Transports | None = None,
     runner: Runner = in_thread,
     sinks: tuple[Sink, ...] | None = None,
+    has_parent: bool = False,
 ) -> AsyncIterator[Gateway]:
     """Build the gateway that `settings` describe, and run its services for the length of the block.
 
@@ -118,6 +125,7 @@ async def build(
         transports: replace TCP, by backend name; for tests.
         runner: runs the blocking work of the stores.
         sinks: receive finished audit records, besides the metrics; by default, the log.
+        has_parent: whether only a parent, which has checked who asks, can reach the admin listener.
 
     """
     metrics = Metrics()
@@ -129,6 +137,7 @@ async def build(
     async with (
         aclosing(backends),
         open_keys(place, runner=runner) as keys,
+        _open_checks(settings, place, runner, has_parent=has_parent) as checks,
         _open_limits(settings, metrics, runner) as limits,
         _open_audit(settings, runner, counted) as audit,
     ):
@@ -149,6 +158,7 @@ async def build(
                 containers=server.max_json_containers,
             ),
             answers=AnswerBudget(server.max_answers_total),
+            admin_checks=checks,
             transports=transports,
         )
         use_affinity(settings.affinity, parts)
@@ -204,6 +214,14 @@ def _gateway(
         copier=copier,
         pauses=pauses,
     )
+
+
+def _open_checks(
+    settings: Settings, place: KeyStoreLocation, runner: Runner, *, has_parent: bool
+) -> AbstractAsyncContextManager[AdminChecks | None]:
+    if has_parent:
+        return nullcontext()
+    return open_admin_checks(place, settings.storage.data_dir, runner=runner)
 
 
 def _sinks(

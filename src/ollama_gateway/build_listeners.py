@@ -10,6 +10,7 @@ from ollama_gateway.http.listener import Listener
 from ollama_gateway.http.open_files import connections_that_fit
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin_access import AdminAccess
+from ollama_gateway.server.admin_checks import AdminChecks
 from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.routes import Routes
@@ -51,10 +52,18 @@ def admin_listener(routes: Routes, metrics: Metrics) -> tuple[App, Listener]:
     return app, listener
 
 
-def admin_access(server: model.ServerSettings) -> AdminAccess:
-    """Build the check of the admin listener: its token, and the names by which it may be asked."""
+def admin_access(server: model.ServerSettings, checks: AdminChecks | None) -> AdminAccess:
+    """Build the check of the admin listener: its tokens, and the names by which it may be asked.
+
+    `checks` is None in a process that only its parent can ask.
+    """
     token, hosts = server.admin_token, (server.admin_bind.host, *server.admin_hosts)
-    return AdminAccess.of(token.reveal() if token else None, hosts)
+    return AdminAccess.of(
+        token.reveal() if token else None,
+        hosts,
+        checks,
+        is_on_loopback=server.admin_bind.is_loopback or checks is None,
+    )
 
 
 def connection_counts(server: model.ServerSettings) -> ConnectionCounts:

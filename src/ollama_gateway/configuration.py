@@ -41,6 +41,7 @@ from ollama_gateway.limits.leases import Limiter
 from ollama_gateway.limits.quota import Quota
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin_access import AdminAccess
+from ollama_gateway.server.admin_checks import AdminChecks
 from ollama_gateway.server.anonymous import Anonymous
 from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
@@ -68,6 +69,8 @@ class Parts:
     hedging: Hedging
     bodies: BodyBudget
     answers: AnswerBudget
+    admin_checks: AdminChecks | None = None
+    """Check admin tokens; None in a process that only its parent can ask."""
     transports: Transports | None = None
     """Replace TCP, by backend name; for tests."""
     touches: Touches = attrs.field(factory=Touches)
@@ -112,7 +115,7 @@ def configure(settings: Settings, parts: Parts, before: Settings | None = None) 
         app=_app_config(settings, _routes(settings, exchange, parts)),
         certificate=certificate_of(settings.server),
         connections=connection_counts(settings.server),
-        access=admin_access(settings.server),
+        access=admin_access(settings.server, parts.admin_checks),
         backends=(
             parts.backends.all
             if before is None

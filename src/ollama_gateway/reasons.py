@@ -31,6 +31,7 @@ class Reason(StrEnum):
         return self
 
     ADDRESS_CAP = "address_cap", "the client's address had as many connections as it may"
+    ADMIN_ATTEMPTS = "admin_attempts", "the client's address had sent too many wrong admin tokens"
     ANSWERS_FULL = "answers_full", "all whole answers together were too large"
     AUDIT_UNAVAILABLE = "audit_unavailable", "it could not be recorded"
     BACKEND_DOWN = "backend_down", "discovery found the backend gone"

@@ -80,6 +80,7 @@ async def supervise(
     on_ready: Callable[[Gateway, str], None] = lambda _gateway, _address: None,
     signals: Collection[signal.Signals] = SIGNALS,
     source: SettingsSource | None = None,
+    has_parent: bool = False,
 ) -> None:
     """Run a gateway until a signal or `until` drains it.
 
@@ -90,6 +91,7 @@ async def supervise(
         on_ready: called with the gateway and its address once clients can connect.
         signals: the signals that it handles.
         source: for reloads; without it there are none.
+        has_parent: whether only a parent, which has checked who asks, can reach the admin listener.
 
     Raises:
         AddressTaken, StoreError, JournalError, SpendingError, TLSFilesBroken: it cannot start.
@@ -98,7 +100,7 @@ async def supervise(
     sockets = sockets or Sockets.of(settings)
     with trio.open_signal_receiver(*signals) as received:
         async with (
-            build(settings) as gateway,  # the services
+            build(settings, has_parent=has_parent) as gateway,  # the services
             trio.open_nursery() as watchers,
         ):
             reloader = None

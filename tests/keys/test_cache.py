@@ -128,7 +128,7 @@ async def test_a_new_key_works_at_once(look: Look, command: SQLiteKeys) -> None:
     _, text = command.create("ci")
     assert await look.status(text) == 200
     assert look.batches == [1, 1]
-    assert look.cache.statistics().keys == 1
+    assert look.cache.statistics().held == 1
 
 
 async def test_an_expiry_is_met_to_the_moment(
@@ -150,7 +150,7 @@ async def test_the_cache_is_bounded(path: Path, command: SQLiteKeys) -> None:
     async with looking(path, capacity=3) as look:
         for text in (*texts[:3], texts[0], texts[3]):
             assert await look.status(text) == 200
-        assert look.cache.statistics().keys == 3
+        assert look.cache.statistics().held == 3
         look.batches.clear()
         assert [await look.status(texts[n]) for n in (0, 2, 3)] == [200] * 3
         assert look.batches == []

@@ -8,16 +8,22 @@ command checks the content of the object itself.
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 from contextlib import closing
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
 from ollama_gateway.cli.reaching import address_of
-from ollama_gateway.settings import ServerSettings
+from ollama_gateway.printable import printable
+from ollama_gateway.settings import ServerSettings, Settings
+from ollama_gateway.storage.data_files import LOCAL_TOKEN_FILE
+from ollama_gateway.storage.private_text import NotPrivate, read_private
 
 ANSWER_SECONDS: Final = 5.0
 """Time for the admin listener to answer by default, from the connect to the last byte."""
@@ -27,6 +33,10 @@ MAX_ANSWER_BYTES: Final = 2**20
 
 class NoAnswer(Exception):
     """Nothing answers at the address, or the answer is not one of a gateway."""
+
+
+class TokenFileRefused(Exception):
+    """The file of the local token is not as the gateway makes it; one line for the operator."""
 
 
 @attrs.frozen
@@ -40,16 +50,30 @@ class AdminAnswer:
 
 
 def ask(
-    server: ServerSettings, path: str, *, method: str = "GET", seconds: float = ANSWER_SECONDS
+    server: ServerSettings,
+    path: str,
+    *,
+    method: str = "GET",
+    seconds: float = ANSWER_SECONDS,
+    token: str | None = None,
 ) -> AdminAnswer:
-    """Ask the gateway of these settings; `path` must already be quoted.
+    """Ask the gateway of these settings.
+
+    Args:
+        server: its settings.
+        path: already quoted.
+        method: the method.
+        seconds: the time for the whole answer.
+        token: the admin token; by default that of the settings, if they have one.
 
     Raises:
         NoAnswer: no HTTP response with a JSON object came in time.
 
     """
+    if token is None and server.admin_token is not None:
+        token = server.admin_token.reveal()
     try:
-        status, body = _exchange(server, method, path, seconds)
+        status, body = _exchange(server, method, path, seconds, token)
         value = json.loads(body)
     except (OSError, HTTPException, ValueError, RecursionError):
         raise NoAnswer from None
@@ -58,14 +82,52 @@ def ask(
     return AdminAnswer(status, value)
 
 
-def _exchange(server: ServerSettings, method: str, path: str, seconds: float) -> tuple[int, bytes]:
+def order(
+    settings: Settings, path: str, *, method: str = "POST", seconds: float = ANSWER_SECONDS
+) -> AdminAnswer:
+    """Ask the gateway of these settings to change something, with the local token if there is one.
+
+    Without it, or if the gateway has another data directory, with the token of the settings.
+
+    Raises:
+        NoAnswer: no HTTP response with a JSON object came in time.
+        TokenFileRefused: the file of the local token may have been read or written by others.
+
+    """
+    local = local_token(settings.storage.data_dir)
+    answer = ask(settings.server, path, method=method, seconds=seconds, token=local)
+    if local is None or answer.status != HTTPStatus.UNAUTHORIZED:
+        return answer
+    return ask(settings.server, path, method=method, seconds=seconds)
+
+
+def local_token(data_dir: Path) -> str | None:
+    """Return the local token; None if there is none, or none that this user may read.
+
+    Raises TokenFileRefused.
+    """
+    path = data_dir / LOCAL_TOKEN_FILE
+    try:
+        owners = {os.geteuid()}
+        if 0 in owners:  # root acts for the owner of the directory
+            owners.add(data_dir.stat().st_uid)
+        return read_private(path, owners) or None
+    except NotPrivate as error:
+        raise TokenFileRefused(f"{printable(str(path))}: {error}: remove it") from None
+    except OSError:
+        return None
+
+
+def _exchange(
+    server: ServerSettings, method: str, path: str, seconds: float, token: str | None
+) -> tuple[int, bytes]:
     deadline = time.monotonic() + seconds
     host, port = address_of(server.admin_bind)
     connection = HTTPConnection(host, port, timeout=seconds)
     with closing(connection):
         connection.connect()
         connection.sock = _TimedSocket(connection.sock.detach(), deadline)
-        connection.request(method, path, headers=_headers(server))
+        connection.request(method, path, headers=_headers(token))
         with connection.getresponse() as response:
             return response.status, response.read(MAX_ANSWER_BYTES + 1)
 
@@ -92,7 +154,6 @@ class _TimedSocket(socket.socket):
         self.settimeout(left)
 
 
-def _headers(server: ServerSettings) -> dict[str, str]:
-    token = server.admin_token
-    given = {"authorization": f"Bearer {token.reveal()}"} if token else {}
+def _headers(token: str | None) -> dict[str, str]:
+    given = {"authorization": f"Bearer {token}"} if token else {}
     return {"connection": "close", **given}

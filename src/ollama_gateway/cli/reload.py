@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
-from ollama_gateway.cli.admin import NoAnswer, ask
+from ollama_gateway.cli.admin import NoAnswer, TokenFileRefused, order
 from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import exit_with, print_json, print_table, say
 from ollama_gateway.cli.table import Column
@@ -21,8 +21,8 @@ RELOAD_SECONDS: Final = 30.0
 """Time for the gateway to read the settings and to build what they say."""
 UNCHANGED: Final = "nothing has changed"
 REFUSED: Final = (
-    "server.admin_token: the gateway has another one in force: give that one in"
-    " GATEWAY_SERVER_ADMIN_TOKEN, or send SIGHUP"
+    "the gateway accepts no admin token of this command: run it as the gateway's user, with its"
+    " storage.data_dir, or give the token in force in GATEWAY_SERVER_ADMIN_TOKEN, or send SIGHUP"
 )
 _COLUMNS: Final = (Column("setting"), Column("in force before"), Column("now"))
 
@@ -37,14 +37,17 @@ def reload(
     All change or none does. Requests that run keep the settings that they began with.
     """
     try:
-        server = load(config).settings.server
+        settings = load(config).settings
     except SettingsError as error:
         exit_with(1, *error.problems, UNCHANGED)
+    server = settings.server
     try:
-        answer = ask(server, "/reload", method="POST", seconds=RELOAD_SECONDS)
+        answer = order(settings, "/reload", seconds=RELOAD_SECONDS)
+    except TokenFileRefused as error:
+        exit_with(1, str(error), UNCHANGED)
     except NoAnswer:
         exit_with(1, f"no gateway answers at {server.admin_bind}: is it running?")
-    if answer.status == HTTPStatus.UNAUTHORIZED:
+    if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS}:
         exit_with(1, REFUSED, UNCHANGED)
     problems, changes = answer.value.get("problems"), answer.value.get("changes")
     if isinstance(problems, list):

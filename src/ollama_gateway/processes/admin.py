@@ -20,6 +20,7 @@ import attrs
 import httpx
 
 from ollama_gateway.backends.transport import Transport
+from ollama_gateway.control.actor import READER, Actor
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.metrics import Metrics
@@ -29,6 +30,7 @@ from ollama_gateway.processes.merging import JSONObject
 from ollama_gateway.reasons import Reason
 from ollama_gateway.server.admin import METRICS_HEADERS
 from ollama_gateway.server.admin_access import AdminAccess
+from ollama_gateway.server.admin_checks import header_of
 from ollama_gateway.server.reload_handlers import JSON_HEADERS, Reloader
 from ollama_gateway.server.routes import Routes
 
@@ -190,13 +192,14 @@ class MergedAdmin:
         return answers
 
     async def _ask(
-        self, member: RosterMember, target: str, host: str = "localhost"
+        self, member: RosterMember, target: str, host: str = "localhost", actor: Actor = READER
     ) -> _Answer | None:
         url = httpx.URL(f"http://{host}").copy_with(raw_path=target.encode())
         transport = Transport(partial(anyio.connect_unix, member.path))
+        request = httpx.Request("GET", url, headers=[header_of(actor)])
         try:
             with anyio.fail_after(ANSWER_SECONDS):
-                response = await transport.handle_async_request(httpx.Request("GET", url))
+                response = await transport.handle_async_request(request)
                 stream = cast("httpx.AsyncByteStream", response.stream)
                 body = b"".join([chunk async for chunk in stream])
         except (httpx.TransportError, TimeoutError):

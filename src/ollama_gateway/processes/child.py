@@ -43,6 +43,7 @@ def main() -> int:
         supervise,
         settings,
         sockets=sockets,
+        has_parent=True,
         until=partial(obey, control_socket, partial(_log_as, assignment.number, writer)),
         on_ready=partial(_report_ready, control_socket, assignment),
     )

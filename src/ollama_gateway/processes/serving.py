@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from socket import socket
@@ -14,6 +14,7 @@ from typing import Final
 import trio
 
 from ollama_gateway.build_listeners import admin_access, admin_listener
+from ollama_gateway.keys.location import location_of
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes import spawn
@@ -23,6 +24,7 @@ from ollama_gateway.processes.reaper import reap_as_init
 from ollama_gateway.processes.shared_settings import SharedSettings
 from ollama_gateway.processes.shares import share_of
 from ollama_gateway.reloading import Notifying, SettingsSource, watch_settings
+from ollama_gateway.server.admin_checks import AdminChecks, open_admin_checks
 from ollama_gateway.server.app import AppConfig
 from ollama_gateway.server.reload_handlers import Reloader
 from ollama_gateway.server.routes import Routes
@@ -69,14 +71,14 @@ async def serve_with_processes(
             on_serving=shared.serves,
         )
         reloader = Notifying(shared, lambda: parent.roster.is_draining)
-        routes = partial(_admin_routes, parent.roster, metrics, reloader)
-        app, listener = admin_listener(routes(settings), metrics)
+        async with _open_checks(settings) as checks, trio.open_nursery() as running:
+            routes = partial(_admin_routes, parent.roster, metrics, reloader, checks)
+            app, listener = admin_listener(routes(settings), metrics)
 
-        def changed(new: Settings) -> None:
-            app.config = AppConfig(routes(new))
+            def changed(new: Settings) -> None:
+                app.config = AppConfig(routes(new))
 
-        shared.on_change = changed
-        async with trio.open_nursery() as running:
+            shared.on_change = changed
             running.start_soon(_handle_signals, parent, reloader, signals)
             running.start_soon(_reap_orphans, parent.roster)
             running.start_soon(watch_settings, source.watched, reloader)
@@ -86,6 +88,11 @@ async def serve_with_processes(
     log.info("stopped")
     if parent.failure is not None:
         raise ProcessesFailed(parent.failure)
+
+
+def _open_checks(settings: Settings) -> AbstractAsyncContextManager[AdminChecks]:
+    directory, url = settings.storage.data_dir, settings.storage.database_url
+    return open_admin_checks(location_of(directory, url.reveal() if url else None), directory)
 
 
 @contextmanager
@@ -111,9 +118,9 @@ async def _running_process(
 
 
 def _admin_routes(
-    roster: Roster, metrics: Metrics, reloader: Reloader, settings: Settings
+    roster: Roster, metrics: Metrics, reloader: Reloader, checks: AdminChecks, settings: Settings
 ) -> Routes:
-    access = admin_access(settings.server)
+    access = admin_access(settings.server, checks)
     return MergedAdmin(roster, access, metrics, reloader).routes()
 
 

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-DATA_FILES: Final = ("keys.db*", "journal-*", "budgets-*", "paused.*")
+LOCAL_TOKEN_FILE: Final = "admin.token"  # noqa: S105 - a name
+"""The admin token for commands on this machine; no backup holds it, each start makes another."""
+DATA_FILES: Final = ("keys.db*", "journal-*", "budgets-*", "paused.*", f"{LOCAL_TOKEN_FILE}*")
 """Patterns of their names, locks included."""
 INTERRUPTED: Final = "restore.unfinished"
 """A directory that is there while a restore replaces the files; nothing else may use them."""

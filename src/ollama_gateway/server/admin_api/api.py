@@ -15,14 +15,14 @@ from typing import Any, Final
 import attrs
 
 from ollama_gateway.control.actor import Actor
-from ollama_gateway.errors import BadRequest, Forbidden, MethodNotAllowed, NotFound
+from ollama_gateway.errors import BadRequest, MethodNotAllowed, NotFound
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.log import get_logger
-from ollama_gateway.reasons import Reason
 from ollama_gateway.server.admin_api.openapi import described
 from ollama_gateway.server.admin_api.operation import PREFIX, AdminCall, AdminReply, Operation
 from ollama_gateway.server.admin_api.problems import KNOWN, problem
 from ollama_gateway.server.admin_api.reading import read_body, read_path, read_query
+from ollama_gateway.server.admin_checks import require
 from ollama_gateway.server.reload_handlers import JSON_HEADERS
 from ollama_gateway.wire.headers import Headers
 
@@ -62,9 +62,7 @@ class AdminAPI:
     async def _serve(self, method: str, ask: Ask) -> None:
         actor = await self.find_actor(ask)
         operation, path = self._find("GET" if method == "HEAD" else method, ask.parameter)
-        if not actor.may(operation.role):
-            who = "an admin token" if actor.name == "-" else f"the role {operation.role}"
-            raise Forbidden(f"this needs {who}", reason=Reason.ROLE_TOO_LOW)
+        require(actor, operation.role)
         call = AdminCall(
             actor,
             read_path(path),
