@@ -37,6 +37,7 @@ PARTS = {
 }
 """Parts of identifiers that were replaced; ordinary words among them may stand in prose."""
 SAME_FILE = {
+    "admin_tokens.py": "the tokens of operators: stored, as documents, over HTTP, as commands",
     "admin.py": "the admin listener: of one process, of several, and as commands ask it",
     "audit.py": "the services of the audit log, and its records for operators",
     "backends.py": "the backends, the commands that list them, and their documents",

@@ -49,6 +49,7 @@ from ollama_gateway.limits.leases import Limiter
 from ollama_gateway.limits.opening import RedisLocation, open_limits
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
+from ollama_gateway.server.admin_api.admin_tokens import TokenOperations
 from ollama_gateway.server.admin_api.keys import KeyOperations
 from ollama_gateway.server.admin_checks import AdminChecks, open_admin_checks
 from ollama_gateway.server.app import App, AppConfig
@@ -105,6 +106,7 @@ class Gateway:
         self.admin.access, self.admin.names = configuration.access, configuration.exchange.names
         self.admin.state.settings_file = configuration.settings.source
         self.admin_app.config = AppConfig(self.admin.routes())
+        self.admin_listener.certificate = configuration.admin_certificate
         for transport in left:
             await transport.retire()
 
@@ -198,10 +200,15 @@ def _gateway(
         heads=parts.heads,
         find_key=partial(find_key, place, runner=runner),
         connections_open=state.connections_open,
-        operations=KeyOperations(place, runner).all(),
+        operations=[
+            *KeyOperations(place, runner).all(),
+            *TokenOperations(place, parts.audit.changes, runner).all(),
+        ],
     )
     pauses = Pauses(PauseFile(settings.storage.data_dir).read, backends)
-    admin_app, operators = admin_listener(admin.routes(), parts.metrics)
+    admin_app, operators = admin_listener(
+        admin.routes(), parts.metrics, configuration.admin_certificate
+    )
     return Gateway(
         parts=parts,
         configuration=configuration,

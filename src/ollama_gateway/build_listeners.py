@@ -40,13 +40,16 @@ def public_listener(
     )
 
 
-def admin_listener(routes: Routes, metrics: Metrics) -> tuple[App, Listener]:
+def admin_listener(
+    routes: Routes, metrics: Metrics, certificate: RenewedContext | None = None
+) -> tuple[App, Listener]:
     """Build an operators' listener for these routes, and its app."""
     app = App(AppConfig(routes), BodyBudget(limit=ADMIN_BODIES, total=ADMIN_BODIES), metrics)
     listener = Listener(
         app=app,
         render_early_error=app.render_early_error,
         max_connections=ADMIN_CONNECTIONS,
+        certificate=certificate,
         settings=ADMIN_CAPS,
     )
     return app, listener
@@ -78,3 +81,10 @@ def certificate_of(server: model.ServerSettings) -> RenewedContext | None:
     if server.tls_cert is None or server.tls_key is None:
         return None
     return RenewedContext.of_listener(server.tls_cert, server.tls_key)
+
+
+def admin_certificate_of(server: model.ServerSettings) -> RenewedContext | None:
+    """Read the certificate of the admin listener, if it has one; raises TLSFilesBroken."""
+    if server.admin_tls_cert is None or server.admin_tls_key is None:
+        return None
+    return RenewedContext.of_listener(server.admin_tls_cert, server.admin_tls_key)

@@ -21,7 +21,12 @@ from ollama_gateway.backends.discovery import BackendDiscovery
 from ollama_gateway.backends.touching import Touches
 from ollama_gateway.backends.transport import Transport
 from ollama_gateway.build_backends import Transports, load_policies, rebuild_backends
-from ollama_gateway.build_listeners import admin_access, certificate_of, connection_counts
+from ollama_gateway.build_listeners import (
+    admin_access,
+    admin_certificate_of,
+    certificate_of,
+    connection_counts,
+)
 from ollama_gateway.certificates import RenewedContext
 from ollama_gateway.flow.answers import AnswerBudget
 from ollama_gateway.flow.changing_heads import ChangingHeads
@@ -95,6 +100,7 @@ class Configuration:
     certificate: RenewedContext | None
     connections: ConnectionCounts
     access: AdminAccess
+    admin_certificate: RenewedContext | None
     backends: Sequence[Backend]
     """New ones; in place of each that stays, one that lends it its settings."""
 
@@ -116,6 +122,7 @@ def configure(settings: Settings, parts: Parts, before: Settings | None = None) 
         certificate=certificate_of(settings.server),
         connections=connection_counts(settings.server),
         access=admin_access(settings.server, parts.admin_checks),
+        admin_certificate=admin_certificate_of(settings.server),
         backends=(
             parts.backends.all
             if before is None

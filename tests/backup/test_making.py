@@ -51,7 +51,7 @@ def test_a_backup_is_one_private_file_that_tar_reads(data: Path, tmp_path: Path)
         assert member is not None
         assert json.load(member) == manifest.as_json()
     assert names == ["journal-0.db", "budgets-0.db", "keys.db", "paused.json", MANIFEST]
-    assert [member.schema for member in manifest.files] == [3, 1, 4, 0]
+    assert [member.schema for member in manifest.files] == [3, 1, 5, 0]
 
 
 def test_a_key_revoked_during_the_backup_stays_revoked(data: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from typing import Any, Final
 import attrs
 import pytest
 
+from ollama_gateway.cli.admin import local_token
 from tests.campaign.audit_log import records_in
 from tests.campaign.client import OK, Request, eventually
 from tests.campaign.conftest import Note
@@ -98,7 +99,8 @@ class Campaign:
         """Reload by the admin listener; return the status and the answer."""
         port, began = self.gateway.gateway.admin_port, time.monotonic()
         with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
-            connection.request("POST", "/reload")
+            token = local_token(Path(self.gateway.fleet.environment["GATEWAY_STORAGE_DATA_DIR"]))
+            connection.request("POST", "/reload", headers={"authorization": f"Bearer {token}"})
             response = connection.getresponse()
             answer = response.status, json.load(response)
         self.took.append(time.monotonic() - began)

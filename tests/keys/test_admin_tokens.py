@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from ollama_gateway.keys.admin_token import ROLES, Role, is_token_text
+from ollama_gateway.keys.admin_tokens import ROLES, Role, is_token_text
 from ollama_gateway.keys.key import KeyRefused, StoreError, WrongValue, digest_of
 from ollama_gateway.keys.sql import KeyStore
 from ollama_gateway.keys.sqlite import SQLiteKeys

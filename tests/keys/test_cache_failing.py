@@ -213,4 +213,4 @@ async def test_no_secret_is_in_what_may_be_printed(
         error = error.__cause__
     assert len(printed) == 4 + 2 * 4  # Unavailable, BatchFailed, StoreError, FileNotFoundError
     assert not any(secret in line or "ogw_" in line for line in printed)
-    assert printed[0] == "<KeyCache 1 keys, store works>"
+    assert printed[0] == "<KeyCache of 1, store works>"

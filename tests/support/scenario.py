@@ -107,7 +107,8 @@ class Scenario:
             path: the path, with its query.
             body: JSON, bytes, or a `TimedBody`.
             method: the method.
-            key: the API key; empty for the scenario's own, None for no key.
+            key: the API key; empty for the scenario's own (at the admin listener, for no token),
+                None for no key.
             leave_at: seconds until the client leaves.
             headers: further headers, or replacements of the usual ones.
             watch: called after each part of the answer, which waits for it.
@@ -123,7 +124,7 @@ class Scenario:
         usual = {"host": "localhost" if is_admin else "h"}
         if parts.is_announced:
             usual["content-length"] = str(len(parts.whole))
-        if key is not None:
+        if key is not None and (key or not is_admin):
             usual["authorization"] = f"Bearer {key or self.key}"
         given = [pair for pair in usual.items() if pair[0] not in dict(more)] + more
 

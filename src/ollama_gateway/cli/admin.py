@@ -10,21 +10,22 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import time
 from contextlib import closing
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 
 from ollama_gateway.cli.reaching import address_of
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import ServerSettings, Settings
-from ollama_gateway.storage.data_files import LOCAL_TOKEN_FILE
-from ollama_gateway.storage.private_text import NotPrivate, read_private
 
+_BEGIN: Final = "-----BEGIN CERTIFICATE-----"
+_END: Final = "-----END CERTIFICATE-----"
 ANSWER_SECONDS: Final = 5.0
 """Time for the admin listener to answer by default, from the connect to the last byte."""
 MAX_ANSWER_BYTES: Final = 2**20
@@ -106,6 +107,9 @@ def local_token(data_dir: Path) -> str | None:
 
     Raises TokenFileRefused.
     """
+    from ollama_gateway.storage.data_files import LOCAL_TOKEN_FILE  # noqa: PLC0415 - for changes
+    from ollama_gateway.storage.private_text import NotPrivate, read_private  # noqa: PLC0415
+
     path = data_dir / LOCAL_TOKEN_FILE
     try:
         owners = {os.geteuid()}
@@ -126,32 +130,61 @@ def _exchange(
     connection = HTTPConnection(host, port, timeout=seconds)
     with closing(connection):
         connection.connect()
-        connection.sock = _TimedSocket(connection.sock.detach(), deadline)
+        if server.admin_tls_cert is not None:
+            connection.sock = _encrypted(connection.sock, server.admin_tls_cert, deadline)
+        else:
+            connection.sock = _TimedSocket(connection.sock.detach(), deadline)
         connection.request(method, path, headers=_headers(token))
         with connection.getresponse() as response:
             return response.status, response.read(MAX_ANSWER_BYTES + 1)
 
 
-class _TimedSocket(socket.socket):
+def _encrypted(plain: socket.socket, cert: Path, deadline: float) -> _TimedTLSSocket:
+    """Speak TLS with the one that has the very certificate of the file, and its key."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.sslsocket_class = _TimedTLSSocket
+    encrypted = cast("_TimedTLSSocket", context.wrap_socket(plain))
+    encrypted.deadline = deadline
+    chain = cert.read_text(encoding="latin-1")
+    [first, *_] = [f"{part}{_END}" for part in chain.split(_END)[:-1]] or [""]
+    expected = ssl.PEM_cert_to_DER_cert(first[first.find(_BEGIN) :])
+    if encrypted.getpeercert(binary_form=True) != expected:
+        encrypted.close()
+        raise NoAnswer
+    return encrypted
+
+
+class _Timed:
     """A socket whose operations all end at one deadline, however slowly its peer sends."""
 
-    def __init__(self, fileno: int, deadline: float) -> None:
-        super().__init__(fileno=fileno)
-        self._deadline = deadline
+    deadline: float
 
     def sendall(self, *given: Any) -> None:
         self._use_time_left()
-        super().sendall(*given)
+        super().sendall(*given)  # type: ignore[misc]
 
     def recv_into(self, *given: Any) -> int:
         self._use_time_left()
-        return super().recv_into(*given)
+        return super().recv_into(*given)  # type: ignore[misc,no-any-return]
 
     def _use_time_left(self) -> None:
-        left = self._deadline - time.monotonic()
+        left = self.deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        self.settimeout(left)
+        self.settimeout(left)  # type: ignore[attr-defined]
+
+
+class _TimedSocket(_Timed, socket.socket):
+    """A plain one."""
+
+    def __init__(self, fileno: int, deadline: float) -> None:
+        super().__init__(fileno=fileno)
+        self.deadline = deadline
+
+
+class _TimedTLSSocket(_Timed, ssl.SSLSocket):
+    """One that is encrypted; its handshake has the timeout of the connection."""
 
 
 def _headers(token: str | None) -> dict[str, str]:

@@ -150,7 +150,7 @@ def _announce(settings: Settings, gateway: Gateway, address: str, *, has_keys: b
     logger.info(
         "serving",
         address=_url(settings, address),
-        admin=f"http://{settings.server.admin_bind}",
+        admin=_admin_url(settings),
         backends=len(gateway.backends.all),
         up=up,
         models=len(gateway.backends.catalog.models),
@@ -165,7 +165,7 @@ def _announce_processes(settings: Settings, address: str, *, has_keys: bool) -> 
     logger.info(
         "serving",
         address=_url(settings, address),
-        admin=f"http://{settings.server.admin_bind}",
+        admin=_admin_url(settings),
         processes=settings.server.processes,
         settings=_source(settings),
     )
@@ -174,6 +174,11 @@ def _announce_processes(settings: Settings, address: str, *, has_keys: bool) -> 
 
 def _url(settings: Settings, address: str) -> str:
     return f"{'https' if settings.server.tls_cert else 'http'}://{address}"
+
+
+def _admin_url(settings: Settings) -> str:
+    server = settings.server
+    return f"{'https' if server.admin_tls_cert else 'http'}://{server.admin_bind}"
 
 
 def _source(settings: Settings) -> str:

@@ -6,7 +6,7 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.keys.admin_token import ROLES, Role
+from ollama_gateway.keys.admin_tokens import ROLES, Role
 
 __all__ = ["LOCAL", "READER", "ROLES", "SETTINGS", "Actor", "Role"]
 

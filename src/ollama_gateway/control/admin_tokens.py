@@ -10,8 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from ollama_gateway.control.actor import Actor
-from ollama_gateway.keys.admin_token import AdminToken, Role
-from ollama_gateway.keys.admin_tokens import AdminTokens
+from ollama_gateway.keys.admin_tokens import AdminToken, AdminTokens, Role
 from ollama_gateway.keys.key import utc_now
 from ollama_gateway.ledger.operator_change import ChangeRecorder, OperatorChange
 

@@ -17,7 +17,7 @@ import anyio
 import attrs
 
 from ollama_gateway.certificates import Stamp, stamp_of
-from ollama_gateway.keys.admin_token import new_token_text
+from ollama_gateway.keys.admin_tokens import new_token_text
 from ollama_gateway.keys.key import StoreError, digest_of
 from ollama_gateway.log import get_logger
 from ollama_gateway.printable import printable

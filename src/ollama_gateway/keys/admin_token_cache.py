@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from ollama_gateway import clock
-from ollama_gateway.keys.admin_token import AdminToken
+from ollama_gateway.keys.admin_tokens import AdminToken
 from ollama_gateway.keys.key import digest_of, utc_now
 from ollama_gateway.keys.location import KeyStoreLocation
 from ollama_gateway.keys.look_ups import Find, LookUps

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from ollama_gateway.keys.admin_token import AdminToken, StoredToken
+from ollama_gateway.keys.admin_tokens import AdminToken, StoredToken
 from ollama_gateway.keys.key import (
     APIKey,
     KeyLimits,

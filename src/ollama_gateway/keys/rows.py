@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import attrs
 
-from ollama_gateway.keys.admin_token import AdminToken, StoredToken
+from ollama_gateway.keys.admin_tokens import AdminToken, StoredToken
 from ollama_gateway.keys.key import APIKey, KeyLimits, KeyRefused, StoreError
 from ollama_gateway.keys.sql import LISTED, NAMES
 from ollama_gateway.models.aliases import aliases_from, text_of

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from ollama_gateway.keys.admin_token import StoredToken
+from ollama_gateway.keys.admin_tokens import StoredToken
 from ollama_gateway.keys.key import APIKey, StoreError, utc_now
 from ollama_gateway.keys.rows import (
     INSERT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from socket import socket
@@ -13,7 +13,8 @@ from typing import Final
 
 import trio
 
-from ollama_gateway.build_listeners import admin_access, admin_listener
+from ollama_gateway.build_listeners import admin_access, admin_certificate_of, admin_listener
+from ollama_gateway.certificates import TLSFilesBroken
 from ollama_gateway.keys.location import location_of
 from ollama_gateway.log import get_logger
 from ollama_gateway.metrics import Metrics
@@ -73,10 +74,13 @@ async def serve_with_processes(
         reloader = Notifying(shared, lambda: parent.roster.is_draining)
         async with _open_checks(settings) as checks, trio.open_nursery() as running:
             routes = partial(_admin_routes, parent.roster, metrics, reloader, checks)
-            app, listener = admin_listener(routes(settings), metrics)
+            certificate = admin_certificate_of(settings.server)
+            app, listener = admin_listener(routes(settings), metrics, certificate)
 
             def changed(new: Settings) -> None:
                 app.config = AppConfig(routes(new))
+                with suppress(TLSFilesBroken):  # they were good a moment ago; the old one stays
+                    listener.certificate = admin_certificate_of(new.server)
 
             shared.on_change = changed
             running.start_soon(_handle_signals, parent, reloader, signals)

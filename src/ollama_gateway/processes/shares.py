@@ -6,8 +6,8 @@ round trip to another process. Remainders go to the first processes, and for eac
 different ones, so that no process gets them all. `checks.py` refuses limits that leave a process
 with nothing.
 
-No process needs the admin token: only the parent can reach its admin listener (`spawn.py`). So the
-parent can ask all processes while a reload changes the token.
+No process needs the admin token or certificate: only the parent can reach its admin listener
+(`spawn.py`). So the parent can ask all processes while a reload changes the token.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ def share_of(settings: Settings, number: int) -> Settings:
         server=attrs.evolve(
             server,
             admin_token=None,
+            admin_tls_cert=None,
+            admin_tls_key=None,
             max_connections=share(server.max_connections, number, count),
             max_connections_per_address=share(server.max_connections_per_address, number, count),
             max_body_total=share(server.max_body_total, number, count),

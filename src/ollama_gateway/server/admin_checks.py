@@ -19,8 +19,8 @@ import attrs
 from ollama_gateway.control.actor import LOCAL, READER, ROLES, SETTINGS, Actor, Role
 from ollama_gateway.control.local_token import LocalToken
 from ollama_gateway.errors import Forbidden, LimitReached, Unauthorized, Unavailable
-from ollama_gateway.keys.admin_token import is_token_text
 from ollama_gateway.keys.admin_token_cache import AdminTokenCache, open_admin_tokens
+from ollama_gateway.keys.admin_tokens import is_token_text
 from ollama_gateway.keys.key import digest_of
 from ollama_gateway.keys.location import KeyStoreLocation
 from ollama_gateway.reasons import Reason

@@ -175,20 +175,22 @@ def _of_server(table: Table, server: ServerSettings) -> Iterator[str]:
             f"{table.name_of('max_body_total')}: {total} is less than server.max_body "
             f"({show_bytes(server.max_body)}): raise it"
         )
-    yield from _of_certificate(table, server)
+    yield from _of_certificate(table, server, "tls_cert", "tls_key")
+    yield from _of_certificate(table, server, "admin_tls_cert", "admin_tls_key")
 
 
-def _of_certificate(table: Table, server: ServerSettings) -> Iterator[str]:
-    faults = list(_of_files(table, server, ("tls_cert", "tls_key")))
+def _of_certificate(table: Table, server: ServerSettings, *names: str) -> Iterator[str]:
+    faults = list(_of_files(table, server, names))
     yield from faults
-    if (server.tls_cert is None) != (server.tls_key is None):
-        missing = "tls_key" if server.tls_key is None else "tls_cert"
-        yield f"{table.name_of(missing)}: is missing: set both tls_cert and tls_key, or neither"
-    if server.tls_cert is not None and server.tls_key is not None and not faults:
+    cert, key = (getattr(server, name) for name in names)
+    if (cert is None) != (key is None):
+        missing = names[1] if key is None else names[0]
+        yield f"{table.name_of(missing)}: is missing: set both {' and '.join(names)}, or neither"
+    if cert is not None and key is not None and not faults:
         try:
-            server_context(server.tls_cert, server.tls_key)
+            server_context(cert, key)
         except TLSFilesBroken as error:
-            yield f"{table.name_of('tls_cert')}: with tls_key: {error}"
+            yield f"{table.name_of(names[0])}: with {names[1]}: {error}"
 
 
 def _of_auth(table: Table, auth: AuthSettings, servers: list[ServerSettings]) -> Iterator[str]:

@@ -69,6 +69,10 @@ class ServerSettings:
     """The address of /healthz, /readyz, /metrics, /status.json."""
     admin_token: SecretOrNone = None
     """Bearer token of the admin listener; required unless it listens on loopback."""
+    admin_tls_cert: File = None
+    """Certificate chain (PEM) of the admin listener; with `admin_tls_key`."""
+    admin_tls_key: File = None
+    """Private key (PEM) of the admin listener; with `admin_tls_cert`."""
     admin_hosts: Hosts = ()
     """Host names, besides loopback ones, with which the admin listener needs no token."""
     processes: Positive = 1

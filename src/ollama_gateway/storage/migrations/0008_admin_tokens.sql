@@ -1,4 +1,4 @@
--- Admin tokens: the SHA-256 digests of their texts, and what their holders may do (`keys/admin_token.py`).
+-- Admin tokens: the SHA-256 digests of their texts, and what their holders may do (`keys/admin_tokens.py`).
 
 CREATE TABLE gateway_admin_tokens (
     digest text PRIMARY KEY,
