@@ -49,6 +49,7 @@ SAME_FILE = {
     "explain.py": "the explanation of a choice, and its command",
     "heads.py": "HTTP heads towards clients, and from backends",
     "health.py": "the health of a backend, and the command that asks for the gateway's",
+    "limits.py": "the use of limits: its documents, its operations, and how commands show it",
     "log.py": "the log, and how records reach it",
     "options.py": "the options of a group of commands",
     "pausing.py": "paused backends, changing them, and their commands",

@@ -7,11 +7,12 @@ never cancelled, are opened here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     aclosing,
     asynccontextmanager,
+    closing,
     nullcontext,
 )
 from functools import partial
@@ -34,12 +35,14 @@ from ollama_gateway.configuration import (
     put_in_force,
     use_affinity,
 )
+from ollama_gateway.control.limits import LimitsControl
 from ollama_gateway.control.status import GatewayStatus
 from ollama_gateway.flow.answers import AnswerBudget
 from ollama_gateway.flow.hedging import Hedging
 from ollama_gateway.http.listener import Listener
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.identifying import find_key, open_keys
+from ollama_gateway.keys.key import APIKey
 from ollama_gateway.keys.location import KeyStoreLocation, location_of
 from ollama_gateway.ledger.audit import AuditServices, open_audit
 from ollama_gateway.ledger.log import RecordMetrics, log_record
@@ -51,6 +54,7 @@ from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
 from ollama_gateway.server.admin_api.admin_tokens import TokenOperations
 from ollama_gateway.server.admin_api.keys import KeyOperations
+from ollama_gateway.server.admin_api.limits import LimitsOperations
 from ollama_gateway.server.admin_checks import AdminChecks, open_admin_checks
 from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
@@ -201,7 +205,8 @@ def _gateway(
         find_key=partial(find_key, place, runner=runner),
         connections_open=state.connections_open,
         operations=[
-            *KeyOperations(place, runner).all(),
+            *KeyOperations(place, keys, parts.audit.changes, runner).all(),
+            *LimitsOperations(_limits_control(parts, place, runner)).all(),
             *TokenOperations(place, parts.audit.changes, runner).all(),
         ],
     )
@@ -229,6 +234,14 @@ def _open_checks(
     if has_parent:
         return nullcontext()
     return open_admin_checks(place, settings.storage.data_dir, runner=runner)
+
+
+def _limits_control(parts: Parts, place: KeyStoreLocation, runner: Runner) -> LimitsControl:
+    def keys() -> Sequence[APIKey]:
+        with closing(place.open()) as store:
+            return store.list()
+
+    return LimitsControl(parts.limits, keys, parts.audit.changes, runner)
 
 
 def _sinks(

@@ -60,7 +60,7 @@ MOST = {
     "explain m": 55,
     "config check": 55,
     "backends list": 55,
-    "keys list": 70,
+    "keys list": 80,
     "audit list": 115,
     "usage": 115,
     "backup b.tar": 125,

@@ -22,6 +22,8 @@ class AdminListener:
     """By path: all that is sent before the connection is closed."""
     asked: list[tuple[str, str | None]] = attrs.field(factory=list)
     """Paths, and the value of `Authorization`."""
+    sent: list[bytes] = attrs.field(factory=list)
+    """The bodies of the requests that had one."""
 
     def says(self, path: str, value: object, status: int = 200) -> None:
         """Set the JSON answer of a path."""
@@ -41,6 +43,10 @@ def admin_listener() -> Iterator[AdminListener]:
         def do_GET(self) -> None:
             listener.asked.append((self.path, self.headers["authorization"]))
             self.wfile.write(listener.answers.get(self.path, http(b'{"error":"x"}', 404)))
+
+        def do_POST(self) -> None:
+            listener.sent.append(self.rfile.read(int(self.headers["content-length"] or 0)))
+            self.do_GET()
 
         def log_message(self, *_arguments: Any) -> None:
             pass

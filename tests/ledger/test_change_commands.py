@@ -57,7 +57,7 @@ def test_a_change_is_no_request(options: tuple[str, ...]) -> None:
 
 @pytest.mark.usefixtures("audit_log")
 def test_changes_are_listed_and_shown() -> None:
-    """Each is one line, and `audit show` says what was before and after."""
+    """Each is one line, and `audit show` has the fields before and after it."""
     first, second = changes_of()
     assert changes_of("--limit", "1") == [second]
     assert changes_of("--since", "2026-01-01", "--until", "2026-01-02") == []

@@ -6,11 +6,12 @@ just before the store reads something, so a test can put an event between two st
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio
 import attrs
@@ -19,6 +20,7 @@ import redis
 
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.limits.contributions import Contribution, Totals
+from ollama_gateway.limits.forgiven import Period
 from ollama_gateway.limits.quota import (
     Grant,
     KeyUsage,
@@ -63,18 +65,14 @@ def request_for(
     return ReservationRequest(request_id, key, quota, prompt)
 
 
-async def _no_contributions() -> tuple[()]:
-    return ()
-
-
-async def _no_lost_journals() -> dict[str, Totals]:
+async def _nothing() -> dict[Any, Any]:
     return {}
 
 
 def bare_quota(url: str) -> RedisQuota:
     """Return a store without any journal."""
     scripts = RedisScripts(url, timeout=PATIENCE)
-    return RedisQuota(scripts, _no_contributions, _no_lost_journals)
+    return RedisQuota(scripts, cast(Any, _nothing), _nothing)
 
 
 @attrs.define(eq=False)
@@ -85,6 +83,7 @@ class Gateway:
     identity: str = "a"
     open: dict[str, Renewal] = attrs.field(factory=dict)
     spent: defaultdict[str, Counter[int]] = attrs.field(factory=lambda: defaultdict(Counter))
+    forgiven: defaultdict[str, Counter[Period]] = attrs.field(factory=lambda: defaultdict(Counter))
     before_totals: Callable[[], object] | None = None
     """Runs once, while the store waits for the contributions."""
     before_read: dict[int, Callable[[], object]] = attrs.field(factory=dict)
@@ -125,8 +124,16 @@ class Gateway:
             hook, self.before_totals = self.before_totals, None
             hook()
         self.reads = 0
-        totals = {key: dict(days) for key, days in self.spent.items()}
-        return [Contribution(self.identity, totals, is_alive=True)]
+        spent, forgiven = copy.deepcopy((self.spent, self.forgiven))
+        return [Contribution(self.identity, spent, is_alive=True, forgiven=forgiven)]
+
+    def forgiven_of(self, key_id: str) -> Counter[Period]:
+        """See `ForgivenUsage`."""
+        return self.forgiven[key_id].copy()
+
+    def forgive(self, key_id: str, totals: Mapping[Period, int]) -> None:
+        """Keep the larger totals."""
+        self.forgiven[key_id] |= Counter(totals)
 
     async def asked_elsewhere(self) -> Mapping[str, Totals] | None:
         """Return the totals of lost journals."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -11,16 +12,19 @@ from typing import Any, Protocol
 import attrs
 import redis
 
+from ollama_gateway.limits.account import Account
 from ollama_gateway.limits.calendar import Moment, moment
-from ollama_gateway.limits.memory import Account
+from ollama_gateway.limits.forgiven import Period
 from ollama_gateway.limits.quota import (
     Grant,
     KeyUsage,
+    LimitName,
     LimitRefusal,
     Renewal,
     Reservation,
     ReservationRequest,
 )
+from ollama_gateway.limits.redis.forgiving import Forgive
 from ollama_gateway.limits.redis.operations import (
     LAYOUT,
     Operation,
@@ -70,6 +74,9 @@ class Subject(Protocol):
     def renew(self, *renewals: Renewal) -> None:
         """Renew reservations."""
 
+    def forgive(self, key_id: str, *names: LimitName) -> dict[Period, int]:
+        """Set usage back; return the tokens taken off so far, of the day and the month."""
+
     def usage(self, key_id: str) -> KeyUsage:
         """Return the use of a key."""
 
@@ -93,6 +100,7 @@ class InMemory:
     passed: float = 0.0
     late: float = 0.0
     accounts: dict[str, Account] = attrs.field(factory=dict)
+    taken: Counter[Period] = attrs.field(factory=Counter)
 
     def account(self, key_id: str) -> Account:
         """Return a key's account."""
@@ -119,6 +127,13 @@ class InMemory:
         for renewal in renewals:
             self.account(renewal.reservation.key_id).renew(renewal, self.moment())
 
+    def forgive(self, key_id: str, *names: LimitName) -> dict[Period, int]:
+        """See `Account`."""
+        self.taken.update(self.account(key_id).forgive(names, self.moment()))
+        now = self.moment()
+        periods: list[Period] = [("day", now.day), ("month", now.month)]
+        return {period: self.taken[period] for period in periods}
+
     def usage(self, key_id: str) -> KeyUsage:
         """See `Account`."""
         return self.account(key_id).usage(self.moment())
@@ -134,7 +149,7 @@ class InMemory:
 
     def reset(self) -> None:
         """Start with a new store."""
-        self.accounts, self.passed = {}, 0.0
+        self.accounts, self.passed, self.taken = {}, 0.0, Counter()
 
 
 @attrs.define
@@ -173,6 +188,11 @@ class InRedis:
         """See renew.lua."""
         for key_id in {renewal.reservation.key_id for renewal in renewals}:
             self.ask(Renew(key_id, tuple(r for r in renewals if r.reservation.key_id == key_id)))
+
+    def forgive(self, key_id: str, *names: LimitName) -> dict[Period, int]:
+        """See forgive.lua."""
+        totals: dict[Period, int] = self.ask(Forgive(key_id, "j", frozenset(names), {}))
+        return totals
 
     def usage(self, key_id: str) -> KeyUsage:
         """See usage.lua."""

@@ -1,4 +1,4 @@
-"""Any order of reserve, in one step or two, settle, renew, expiry and repetition, over every
+"""Any order of reserve, in one step or two, settle, renew, expiry, reset and repetition, over every
 store, against a model.
 
 The model keeps a list of admitted requests and their ends, and adds it up anew at each check; the
@@ -22,68 +22,23 @@ from hypothesis.stateful import (
 )
 
 from ollama_gateway.limits.calendar import moment
+from ollama_gateway.limits.forgiven import Period
 from ollama_gateway.limits.quota import (
-    REMEMBERED_SECONDS,
     WINDOW_SECONDS,
     Grant,
+    LimitName,
     LimitRefusal,
     Quota,
     Renewal,
     Reservation,
     ReservationRequest,
 )
-from tests.limits.subject import KEY, LEASE_SECONDS, Subject
+from tests.limits.counting_model import Entry, Model
+from tests.limits.subject import KEY, Subject
 
 QUOTA = Quota(5, 3, 2000, 4000)
 SPANS = (4.3, 11.7, 31.1, 61.9, 3600.7, 86_400.9)
 """Seconds; no sum of a few of them comes near a lease, a window or an hour."""
-
-
-@attrs.define
-class Entry:
-    """The state of one request."""
-
-    reservation: Reservation
-    state: str = "open"
-    """open, expired, settled."""
-    used: int = 0
-    at: float = 0.0
-    """When it was last renewed, or when it expired."""
-
-
-@attrs.define
-class Model:
-    """All requests of one key."""
-
-    entries: dict[str, Entry] = attrs.field(factory=dict)
-    tombstones: dict[str, float] = attrs.field(factory=dict)
-    admissions: list[float] = attrs.field(factory=list)
-
-    def pass_time(self, now: float) -> None:
-        """Expire leases that were not renewed; forget what has aged out."""
-        for request_id, entry in list(self.entries.items()):
-            if entry.state == "open" and now >= entry.at + LEASE_SECONDS:
-                entry.state, entry.at = "expired", now
-            elif entry.state == "expired" and now >= entry.at + REMEMBERED_SECONDS:
-                entry.state = "forgotten"
-            if entry.state == "forgotten":
-                self.entries[f"{request_id} once"] = self.entries.pop(request_id)
-        self.tombstones = {
-            i: at for i, at in self.tombstones.items() if now < at + REMEMBERED_SECONDS
-        }
-
-    def value(self, day: int | None = None, month: int | None = None) -> int:
-        """Tokens reserved and spent in a period; a request without tokens is charged none."""
-        return sum(
-            entry.reservation.tokens if entry.state == "open" else entry.used
-            for entry in self.entries.values()
-            if entry.reservation.tokens
-            if day in {None, entry.reservation.day} and month in {None, entry.reservation.month}
-        )
-
-    def open(self) -> list[Entry]:
-        """The open requests."""
-        return [entry for entry in self.entries.values() if entry.state == "open"]
 
 
 class Machine(RuleBasedStateMachine):
@@ -222,6 +177,20 @@ class Machine(RuleBasedStateMachine):
             return
         self.subject.renew(Renewal(attrs.evolve(entry.reservation, tokens=0), 0))
         entry.state, entry.used, entry.at = "open", 0, self.time
+
+    @rule(names=st.sets(st.sampled_from(("rate", "day", "month"))))
+    def forgive(self, names: set[LimitName]) -> None:
+        """A reset takes off what ended requests used, and the store says how much that is."""
+        self.model.pass_time(self.time)
+        day, month = self.period()
+        totals = self.subject.forgive(KEY, *names)
+        if "rate" in names:
+            self.model.admissions.clear()
+        periods: list[Period] = [("day", day), ("month", month)]
+        for period in periods:
+            if period[0] in names:
+                self.model.forgive(period)
+            assert totals[period] == self.model.forgiven.get(period, 0)
 
     @rule(span=st.sampled_from(SPANS))
     def sleep(self, span: float) -> None:

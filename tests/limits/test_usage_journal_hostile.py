@@ -44,8 +44,8 @@ SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
     "garbage": (garbage, "file is not a database"),
     "cut off": (cut_off, "malformed"),
     "a newer version": (
-        changed("PRAGMA user_version = 2"),
-        r"newer version \(schema 2, this one knows 1\): upgrade",
+        changed("PRAGMA user_version = 3"),
+        r"newer version \(schema 3, this one knows 2\): upgrade",
     ),
     "other tables": (changed("DROP TABLE spent", "CREATE TABLE spent (x)"), "no such column"),
     "no table": (changed("DROP TABLE open"), "no such table: open"),

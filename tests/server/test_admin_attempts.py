@@ -131,7 +131,7 @@ async def test_a_store_that_does_not_answer(
 async def test_a_local_token_that_others_could_read(
     autojump_clock: Clock, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A file whose mode was changed lets nobody in; a gateway that starts makes another one that
+    """A file whose mode was changed opens nothing; a gateway that starts makes another one that
     running gateways read."""
     path = tmp_path_factory.mktemp("data") / "t"
     one, other = LocalToken(path, in_place), LocalToken(path, in_place)

@@ -30,7 +30,9 @@ def test_commands_speak_tls_to_their_own_listener(tmp_path: Path, processes: str
         }
         if processes != "1":
             settings["GATEWAY_REDIS_URL"] = stack.enter_context(redis_server())
-        running = stack.enter_context(fleet(tmp_path / "data", {"a": TWO["a"]}, **settings))
+        running = stack.enter_context(
+            fleet(tmp_path / "data", {"a": TWO["a"]}, 1, "in order", **settings)
+        )
         ours = running.environment
         assert json.loads(ctl("health", "--json", environment=ours).stdout)["alive"]
         assert ctl("reload", environment=ours).returncode == 0

@@ -57,6 +57,7 @@ def ask(
     method: str = "GET",
     seconds: float = ANSWER_SECONDS,
     token: str | None = None,
+    document: object = None,
 ) -> AdminAnswer:
     """Ask the gateway of these settings.
 
@@ -67,6 +68,8 @@ def ask(
         seconds: the time for the whole answer.
         token: the admin token; by default that of the settings, if they have one.
 
+    A document is sent as JSON.
+
     Raises:
         NoAnswer: no HTTP response with a JSON object came in time.
 
@@ -74,7 +77,7 @@ def ask(
     if token is None and server.admin_token is not None:
         token = server.admin_token.reveal()
     try:
-        status, body = _exchange(server, method, path, seconds, token)
+        status, body = _exchange(server, method, path, seconds, token, document)
         value = json.loads(body)
     except (OSError, HTTPException, ValueError, RecursionError):
         raise NoAnswer from None
@@ -84,7 +87,12 @@ def ask(
 
 
 def order(
-    settings: Settings, path: str, *, method: str = "POST", seconds: float = ANSWER_SECONDS
+    settings: Settings,
+    path: str,
+    *,
+    method: str = "POST",
+    seconds: float = ANSWER_SECONDS,
+    document: object = None,
 ) -> AdminAnswer:
     """Ask the gateway of these settings to change something, with the local token if there is one.
 
@@ -96,10 +104,11 @@ def order(
 
     """
     local = local_token(settings.storage.data_dir)
-    answer = ask(settings.server, path, method=method, seconds=seconds, token=local)
+    given: Any = {"method": method, "seconds": seconds, "document": document}
+    answer = ask(settings.server, path, token=local, **given)
     if local is None or answer.status != HTTPStatus.UNAUTHORIZED:
         return answer
-    return ask(settings.server, path, method=method, seconds=seconds)
+    return ask(settings.server, path, **given)
 
 
 def local_token(data_dir: Path) -> str | None:
@@ -123,7 +132,12 @@ def local_token(data_dir: Path) -> str | None:
 
 
 def _exchange(
-    server: ServerSettings, method: str, path: str, seconds: float, token: str | None
+    server: ServerSettings,
+    method: str,
+    path: str,
+    seconds: float,
+    token: str | None,
+    document: object,
 ) -> tuple[int, bytes]:
     deadline = time.monotonic() + seconds
     host, port = address_of(server.admin_bind)
@@ -134,7 +148,11 @@ def _exchange(
             connection.sock = _encrypted(connection.sock, server.admin_tls_cert, deadline)
         else:
             connection.sock = _TimedSocket(connection.sock.detach(), deadline)
-        connection.request(method, path, headers=_headers(token))
+        if document is None:
+            connection.request(method, path, headers=_headers(token))
+        else:
+            headers = {**_headers(token), "content-type": "application/json"}
+            connection.request(method, path, json.dumps(document), headers)
         with connection.getresponse() as response:
             return response.status, response.read(MAX_ANSWER_BYTES + 1)
 

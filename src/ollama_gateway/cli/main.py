@@ -54,6 +54,10 @@ COMMANDS: Final = {
         "reload:reload",
         "Put changed settings in force without a restart; exit 1 if they cannot be.",
     ),
+    "logs": (
+        "audit.logs:logs",
+        "Show the last requests, one per line, and with --follow those that end from now on.",
+    ),
     "usage": ("usage:usage", "Sum up requests and tokens from the audit log."),
     "backup": (
         "backup_command:backup",
@@ -72,6 +76,10 @@ COMMANDS: Final = {
     "admin-tokens": (
         "admin_tokens:app",
         "Create, list and revoke the tokens of the admin listener.",
+    ),
+    "limits": (
+        "limit_commands:app",
+        "Show how much of their limits keys use; reset it.",
     ),
     "db": ("db:app", "Prepare the PostgreSQL database and import into it."),
     "config": ("config:app", "Check and show the settings, and start nothing."),

@@ -12,6 +12,7 @@ understated.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, Final, Generic, TypeVar
@@ -87,6 +88,7 @@ class LookUps(Generic[T]):
         self._seen: OrderedDict[str, _Seen[T]] = OrderedDict()
         self._failed_at: float | None = None
         self._waited_at = 0.0
+        self._changed_at = -math.inf
 
     def __repr__(self) -> str:
         state = "works" if self._failed_at is None else "failing"
@@ -99,12 +101,17 @@ class LookUps(Generic[T]):
         failing = failed_at is not None and now < failed_at + DOUBT
         return CacheStatistics(len(self._seen), usable, failing)
 
+    def ask_again(self) -> None:
+        """Ask the store for each digest again: something may have changed just now."""
+        self._changed_at = clock.now()
+
     def _fresh(self, digest: str) -> T | None:
         seen = self._seen.get(digest)
         if seen is None:
             return None
         self._seen.move_to_end(digest)
-        return seen.found if clock.now() < seen.ask_again_at else None
+        is_fresh = seen.asked_at > self._changed_at and clock.now() < seen.ask_again_at
+        return seen.found if is_fresh else None
 
     async def _look_up(self, digest: str) -> T | None:
         asked_at = clock.now()

@@ -5,7 +5,7 @@ Admitting a request writes an *intent*, and its end turns the intent into a fini
 Finished records are chained (`chain.py`) and never change; beside each stand the facts that are
 filtered and summed (`facts.py`). The next owner first turns the intents
 that a killed process left into `killed` records. A change by an operator is written in the same
-way, as an intent before it is made (`change_document.py`).
+way, as an intent before it is made (`document.py`).
 
 The rules: a transaction happens as a whole or not at all, and one in doubt may be repeated; a
 request has one record, the first committed. Every error leaves here as a `JournalError` of one
@@ -27,8 +27,7 @@ from typing import Final
 import attrs
 
 from ollama_gateway.ledger.chain import GENESIS, Checkpoint, Link, link
-from ollama_gateway.ledger.change_document import ADD_CHANGE, ended_by_kill, is_change
-from ollama_gateway.ledger.document import Document, to_text
+from ollama_gateway.ledger.document import ADD_CHANGE, Document, ended_by_kill, is_change, to_text
 from ollama_gateway.ledger.facts import ADD_FACTS, FactsRow, facts_of, facts_of_own
 from ollama_gateway.ledger.journal_migration import SCHEMA, SCHEMA_VERSION, migrate
 from ollama_gateway.ledger.retention import TURN, last_past

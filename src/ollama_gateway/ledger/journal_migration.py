@@ -1,7 +1,7 @@
 """The tables of a journal, and how one of an older schema is brought forward.
 
 Schema 1 has records and open requests; 2 also has the facts of each record (`facts.py`), and 3 the
-numbers of the records that are no requests but changes by operators (`change_document.py`).
+numbers of the records that are no requests but changes by operators (`document.py`).
 
 No row that was there is changed. A copy of the file is made first. The facts of schema 2 are added
 a batch at a time, each a transaction of its own; the version changes last. So it may be killed at
@@ -15,8 +15,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from ollama_gateway.ledger.change_document import CREATE_CHANGES
-from ollama_gateway.ledger.document import parsed
+from ollama_gateway.ledger.document import CREATE_CHANGES, parsed
 from ollama_gateway.ledger.facts import ADD_FACTS, CREATE_FACTS, facts_of
 from ollama_gateway.log import get_logger
 from ollama_gateway.storage.sqlite import Connection, SQLiteFile

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from ollama_gateway.ledger import months
 from ollama_gateway.ledger.chain import Link
-from ollama_gateway.ledger.change_document import CHANGE, is_change
+from ollama_gateway.ledger.document import CHANGE, is_change
 from ollama_gateway.ledger.record import RECORD_FIELDS
 from ollama_gateway.storage.database import DatabaseError, Timeouts
 

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import attrs
 
-from ollama_gateway.ledger.change_document import ChangeOutcome, begun, ended
-from ollama_gateway.ledger.document import Document
+from ollama_gateway.ledger.document import ChangeOutcome, Document, begun, ended
 from ollama_gateway.ledger.journal import Journal, JournalEntry, JournalError
 from ollama_gateway.ledger.operator_change import ChangeNotRecorded, OperatorChange
 from ollama_gateway.ledger.ownership import own_commands_journal

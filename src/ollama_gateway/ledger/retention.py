@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ollama_gateway.ledger.chain import Link
-from ollama_gateway.ledger.change_document import is_change
+from ollama_gateway.ledger.document import is_change
 from ollama_gateway.log import get_logger
 
 DAY: Final = 86_400.0

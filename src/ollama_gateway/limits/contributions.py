@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 
 from ollama_gateway.limits.charges import Charge
+from ollama_gateway.limits.forgiven import Forgiven, by_key_and_period
 from ollama_gateway.limits.usage_file import Content, KeyDay, SpendingError, read_file
 from ollama_gateway.limits.usage_locks import USAGE_PATTERN
 from ollama_gateway.log import get_logger
@@ -28,6 +29,8 @@ class Contribution:
     totals: Totals
     is_alive: bool
     """Whether a process still adds to it."""
+    forgiven: Forgiven = attrs.field(factory=dict)
+    """What its resets took off the usage of all."""
 
 
 Elsewhere = Callable[[], Awaitable[Mapping[str, Totals] | None]]
@@ -49,7 +52,12 @@ def read_contributions(directory: Path, own: str) -> list[Contribution]:
     true, since it charges the same before it counts as alive.
     """
     return [
-        Contribution(content.identity, by_key(content.spent), content.is_alive)
+        Contribution(
+            content.identity,
+            by_key(content.spent),
+            content.is_alive,
+            by_key_and_period(content.forgiven),
+        )
         for content in _contents(directory)
         if content.identity != own
     ]

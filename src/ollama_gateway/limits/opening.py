@@ -20,6 +20,7 @@ from ollama_gateway.limits.contributions import (
     contributions_of,
     read_contributions,
 )
+from ollama_gateway.limits.forgiven import Forgiven, Period
 from ollama_gateway.limits.leases import Limiter
 from ollama_gateway.limits.memory import MemoryQuota
 from ollama_gateway.limits.quota import Quota, QuotaStore
@@ -89,8 +90,9 @@ async def _in_memory(
     now: Callable[[], datetime],
 ) -> AsyncIterator[QuotaStore]:
     lost = contributions_of(await elsewhere() or {})
-    spent = _sum([_own(usage_journal), *await recorded(), *lost])
-    yield MemoryQuota(partial(_moment, now), spent)
+    contributions = [_own(usage_journal), *await recorded(), *lost]
+    forgiven = _all_forgiven(contributions)
+    yield MemoryQuota(partial(_moment, now), _sum(contributions), forgiven)
 
 
 @asynccontextmanager
@@ -120,7 +122,8 @@ async def _nothing() -> Mapping[str, Totals]:
 
 
 def _own(usage_journal: UsageJournal) -> Contribution:
-    return Contribution(usage_journal.identity, usage_journal.totals(), is_alive=True)
+    totals, forgiven = usage_journal.totals(), usage_journal.forgiven()
+    return Contribution(usage_journal.identity, totals, is_alive=True, forgiven=forgiven)
 
 
 def _sum(contributions: Sequence[Contribution]) -> Mapping[str, Mapping[int, int]]:
@@ -132,6 +135,15 @@ def _sum(contributions: Sequence[Contribution]) -> Mapping[str, Mapping[int, int
     found: defaultdict[str, Counter[int]] = defaultdict(Counter)
     for (_, key_id), days in journals.items():
         found[key_id] += days
+    return found
+
+
+def _all_forgiven(contributions: Sequence[Contribution]) -> Forgiven:
+    """Sum what all journals have forgiven; each is there once."""
+    found: defaultdict[str, Counter[Period]] = defaultdict(Counter)
+    for contribution in contributions:
+        for key_id, periods in contribution.forgiven.items():
+            found[key_id].update(periods)
     return found
 
 

@@ -31,10 +31,13 @@ Tokens count for the UTC day and month in which they were reserved, whenever the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Literal, Protocol
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import attrs
+
+if TYPE_CHECKING:
+    from ollama_gateway.limits.forgiven import ForgivenUsage
 
 LEASE_SECONDS: Final = 30.0
 """Seconds after its last renewal at which a reservation expires."""
@@ -47,6 +50,7 @@ MAX_TOKENS: Final = 2**53 - 1
 """The largest count of tokens: the numbers of Lua, in which Redis counts, are exact up to it."""
 
 LimitName = Literal["rate", "concurrency", "day", "month"]
+LIMIT_NAMES: Final[tuple[LimitName, ...]] = ("rate", "concurrency", "day", "month")
 
 
 class OwnLimits(Protocol):
@@ -243,6 +247,16 @@ class QuotaStore(Protocol):
 
     async def usage(self, key_id: str) -> KeyUsage:
         """Return the use of a key; raises Unavailable."""
+        ...
+
+    async def forgive(
+        self, key_id: str, names: Container[LimitName], journal: ForgivenUsage
+    ) -> None:
+        """Set what a key has used of limits back to zero, and let the journal keep how much it was.
+
+        Open requests stay, and are charged at their end. Raises Unavailable; then some of it may
+        have happened, and may be repeated.
+        """
         ...
 
     def allow(self, seconds: float) -> None:

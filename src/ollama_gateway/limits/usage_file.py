@@ -32,6 +32,13 @@ from ollama_gateway.limits.charges import (
     load_charges,
     update_charges,
 )
+from ollama_gateway.limits.forgiven import VERSION as FORGIVEN_VERSION
+from ollama_gateway.limits.forgiven import (
+    KeyPeriod,
+    forget_forgiven,
+    load_forgiven,
+    put_forgiven,
+)
 from ollama_gateway.limits.quota import MAX_TOKENS, clamp_tokens
 from ollama_gateway.limits.usage_locks import alive, inspected, owned
 from ollama_gateway.storage.private_file import make_directory
@@ -42,6 +49,7 @@ LAST_DAY: Final = 2_932_896
 DROPPED_AT_ONCE: Final = 1000
 """Rows that one transaction drops."""
 SCHEMA_VERSION: Final = 1
+"""Of a new file; `forgiven.py` says when it has the next one."""
 SCHEMA: Final = (
     "CREATE TABLE spent (key_id TEXT, day INTEGER, tokens INTEGER, PRIMARY KEY (key_id, day))",
     "CREATE TABLE open (request_id TEXT PRIMARY KEY, key_id TEXT, day INTEGER, prompt INTEGER)",
@@ -57,7 +65,7 @@ class SpendingError(Exception):
     """A usage journal cannot be read or written; one line for the operator."""
 
 
-USAGE_FORMAT: Final = FileFormat(SCHEMA_VERSION, SpendingError)
+USAGE_FORMAT: Final = FileFormat(FORGIVEN_VERSION, SpendingError)
 
 
 @attrs.frozen
@@ -72,13 +80,14 @@ class Content:
     """Whether the file's process lives, so that it may still end the open requests."""
     charges: Mapping[str, Charge] = {}
     """Of killed requests, and the reported ones of open requests."""
+    forgiven: Mapping[KeyPeriod, int] = {}
 
     def charged(self) -> Content:
         """Return the content with all open requests charged as reported, or at their bound."""
         spent, charges = dict(self.spent), dict(self.charges)
         for id_, request in self.open.items():
             charge(spent, request, sum(charges.setdefault(id_, (request.prompt, 0))))
-        return Content(self.identity, spent, {}, is_alive=False, charges=charges)
+        return attrs.evolve(self, spent=spent, open={}, is_alive=False, charges=charges)
 
 
 def charge(spent: dict[KeyDay, int], request: OpenRequest, tokens: int) -> None:
@@ -118,8 +127,9 @@ class UsageFile:
         spent: Mapping[KeyDay, int],
         opened: Mapping[str, OpenRequest],
         number: int | None = None,
+        forgiven: Mapping[KeyPeriod, int] = {},
     ) -> None:
-        """Replace these rows of usage and all open requests.
+        """Replace these rows of usage, these of forgiven usage, and all open requests.
 
         Raises SpendingError without a change; the caller may retry with newer figures. A write with
         a lower number than an earlier one changes nothing: its thread was late.
@@ -131,6 +141,7 @@ class UsageFile:
                 return
             with self._file.transaction():
                 self._put(spent, opened)
+                put_forgiven(self._connection, forgiven)
             self._open, self._number = dict(opened), number
 
     def forget(self, before: int) -> bool:
@@ -180,7 +191,9 @@ class UsageFile:
             self._put({at: n for at, n in kept.items() if n != found.spent.get(at)}, {})
             keep_killed(self._connection, found.open, charges)
             forget_before(self._connection, min((day for _, day in kept), default=0))
-        return Content(found.identity, kept, {})
+            forget_forgiven(self._connection, first)
+            forgiven = load_forgiven(self._connection)
+        return Content(found.identity, kept, {}, forgiven=forgiven)
 
     def _make_tables(self) -> None:
         for statement in SCHEMA:
@@ -239,4 +252,5 @@ def _read(connection: Connection) -> Content:
             for id_, key, day, prompt in opened
         },
         charges=load_charges(connection),
+        forgiven=load_forgiven(connection),
     )

@@ -20,11 +20,13 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+import anyio
 import attrs
 
 from ollama_gateway.limits.calendar import first_day_kept, moment, month_of, utc_now
 from ollama_gateway.limits.charges import Charge, OpenRequest
 from ollama_gateway.limits.contributions import by_key
+from ollama_gateway.limits.forgiven import KeyPeriod, Period, by_key_and_period
 from ollama_gateway.limits.quota import clamp_tokens
 from ollama_gateway.limits.usage_file import KeyDay, SpendingError, UsageFile, charge
 from ollama_gateway.log import get_logger
@@ -57,6 +59,10 @@ class UsageJournal:
         self._spent = dict(file.content.spent)
         self._open: dict[str, OpenRequest] = {}
         self._changed: set[KeyDay] = set()
+        self._forgiven = dict(file.content.forgiven)
+        self._newly_forgiven: set[KeyPeriod] = set()
+        self._tried = anyio.Event()
+        """Set after the next write, whether it succeeds or fails."""
         self._service = WriteBehind(
             self._write,
             SpendingError,
@@ -119,6 +125,30 @@ class UsageJournal:
         """Return a copy of the tokens spent, by key and day, without open requests."""
         return by_key(self._spent)
 
+    def forgiven_of(self, key_id: str) -> dict[Period, int]:
+        """Return what resets took off the usage of a key, by period."""
+        return {period: n for (key, period), n in self._forgiven.items() if key == key_id}
+
+    def forgive(self, key_id: str, totals: Mapping[Period, int]) -> None:
+        """Note what resets took off, all in all; a smaller total than before changes nothing."""
+        for period, tokens in totals.items():
+            at, total = (key_id, period), clamp_tokens(tokens)
+            if total > self._forgiven.get(at, 0):
+                self._forgiven[at] = total
+                self._newly_forgiven.add(at)
+                self._service.wake()
+
+    def forgiven(self) -> dict[str, dict[Period, int]]:
+        """Return a copy of what resets took off, by key and period."""
+        return by_key_and_period(self._forgiven)
+
+    async def forgiven_is_written(self, seconds: float) -> bool:
+        """Wait until the file has all that was forgiven; return whether it has, in time."""
+        with anyio.move_on_after(seconds):
+            while self._newly_forgiven:
+                await self._tried.wait()
+        return not self._newly_forgiven
+
     async def write(self) -> None:
         """Write the changes; if that fails, they stay pending. Not while `opened`."""
         await self._service.write()
@@ -136,28 +166,25 @@ class UsageJournal:
     async def _write(self) -> bool:
         self._forget()
         changed, self._changed = self._changed, set()
+        forgiven = {at: self._forgiven[at] for at in self._newly_forgiven}
         is_written = False
         self._number += 1
         try:
             spent, opened = {at: self._spent[at] for at in changed}, dict(self._open)
-            self._forget_before = await self._runner(
-                partial(self._put, spent, opened, self._number, self._forget_before)
-            )
+            write = partial(self._file.write, spent, opened, self._number, forgiven)
+            self._forget_before = await self._runner(partial(self._put, write, self._forget_before))
             is_written = True
+            self._newly_forgiven -= {at for at, n in forgiven.items() if n == self._forgiven[at]}
         finally:
             if not is_written:
                 self._changed |= changed
+            self._tried.set()
+            self._tried = anyio.Event()
         return not self._forget_before
 
-    def _put(
-        self,
-        spent: Mapping[KeyDay, int],
-        opened: Mapping[str, OpenRequest],
-        number: int,
-        before: int,
-    ) -> int:
+    def _put(self, write: Callable[[], None], before: int) -> int:
         """Write to the file and drop some old rows; return `before` if more remain, else 0."""
-        self._file.write(spent, opened, number)
+        write()
         return before if before and self._file.forget(before) else 0
 
     def _forget(self) -> None:

@@ -1,4 +1,4 @@
-"""Count wrong admin tokens by address, so that nobody guesses one.
+"""Count wrong admin tokens by address, so that none is guessed.
 
 A client with an IPv6 address has a whole /64 of them, which count as one address. Loopback is
 counted too: other users of the machine are there.

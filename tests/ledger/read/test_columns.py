@@ -116,7 +116,7 @@ def fleet(tmp_path: Path, database_url: str) -> Path:
                 f"{machine}{n:02}",
                 n * 7200,
                 key_id=f"k{n % 3}",
-                key_name="alice" if n % 3 else "bob",
+                key_name=("k0" if n % 6 else "bob", "k0", "alice")[n % 3],
                 model=("m1:latest", "M1:latest", "m2:8b")[n % 3],
                 backend=machine,
                 outcome=outcomes[n % 3],
@@ -140,6 +140,7 @@ def fleet(tmp_path: Path, database_url: str) -> Path:
     [
         ALL,
         Filter(key="bob"),
+        Filter(key="k0"),  # the id of some, the name of others, both of a few
         Filter(key="k1", outcome="refused"),
         Filter(model="M1"),
         Filter(backend="there"),
@@ -148,10 +149,18 @@ def fleet(tmp_path: Path, database_url: str) -> Path:
         Filter(reason="rate"),
     ],
 )
+@pytest.mark.parametrize("are_indexed", [True, False])
 def test_both_stores_select_and_sum_as_documents_do(
-    fleet: Path, database_url: str, monkeypatch: pytest.MonkeyPatch, wanted: Filter
+    fleet: Path,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: Filter,
+    *,
+    are_indexed: bool,
 ) -> None:
     """Filters and sums go through both halves; what no column can hold is read from documents."""
+    if not are_indexed:
+        ask(database_url, "DROP INDEX gateway_audit_by_key_name")
     monkeypatch.setattr(journal_reader, "TURN", 4)
     monkeypatch.setattr(stored, "TURN", 5)
     with closing(AuditTableReader(database_url)) as table:
@@ -160,6 +169,10 @@ def test_both_stores_select_and_sum_as_documents_do(
         expected = [one for one in whole if wanted.matches(one)]
         found = list(AuditLog(fleet, faults.append, table).records(wanted))
         assert [one.request_id for one in found] == [one.request_id for one in expected]
+        segments = AuditLog(fleet, faults.append, table).segments()
+        start_at_newest(segments, wanted, 6)
+        newest = [one.request_id for one in merged(segments, wanted)]
+        assert newest == [one.request_id for one in expected[-6:]]
         assert len(whole) == 46  # the two with 2**70 tokens are faults
         for dimensions in (("day",), ("key_id", "key_name"), ("model", "outcome"), ("end_user",)):
             sums = AuditLog(fleet, faults.append, table).sums(wanted, dimensions)

@@ -19,8 +19,8 @@ from typing import Annotated
 import typer
 
 from ollama_gateway.cli.audit import render
-from ollama_gateway.cli.audit.changes import changes, render_change
 from ollama_gateway.cli.audit.export import export
+from ollama_gateway.cli.audit.operator_changes import changes, render_change
 from ollama_gateway.cli.audit.options import (
     FIRST,
     BackendOption,
@@ -51,6 +51,7 @@ from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import TablePrinter, print_json, say
 from ollama_gateway.ledger.read.filtering import Filter
 from ollama_gateway.ledger.read.records import StoredRecord
+from ollama_gateway.settings import Settings
 from ollama_gateway.settings.units import shown
 
 app = typer.Typer(
@@ -83,21 +84,16 @@ def list_records(  # noqa: PLR0913, PLR0917 - one for each option
     outcome = read_outcome(outcome)
     time_range = read_time_range(since, until)
     wanted = Filter(time_range, key, model, backend, outcome, reason, end_user, endpoint)
-    settings = load_for_stores(config)
-    with opened(settings, "audit list") as audit_log, readable_in_part("audit list"):
-        running = filter(wanted.matches, audit_log.running()) if is_open else ()
-        recorded = newest(audit_log, wanted, limit)
-        records = chain(recorded if follow else islice(recorded, limit), running)
-        first = list(islice(records, FIRST))
-        if not first and limit != 0:
-            exit_if_unknown(settings, wanted, "audit list")
-        if not follow:
-            _print(first, records, as_json=as_json, wide=wide)
-            return
-        with until_stopped() as stopped:
-            found = chain(records, following(audit_log, wanted, stopped))
-            others = takewhile(lambda _: not stopped.is_set(), found)
-            _print(first, others, as_json=as_json, wide=wide)
+    print_records(
+        load_for_stores(config),
+        "audit list",
+        wanted,
+        limit,
+        follow=follow,
+        is_open=is_open,
+        wide=wide,
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -124,6 +120,46 @@ def show(
             is_change = record.kind == "change"
             for line in render_change(record) if is_change else render.render_record(record):
                 say(line)
+
+
+def print_records(
+    settings: Settings,
+    command: str,
+    wanted: Filter,
+    limit: int | None,
+    *,
+    follow: bool,
+    is_open: bool = False,
+    wide: bool,
+    as_json: bool,
+) -> None:
+    """Print the newest wanted requests, or all without a limit; end the command if a name is wrong.
+
+    Args:
+        settings: say where the records are.
+        command: its name, for messages.
+        wanted: the filter.
+        limit: how many of those that are there now.
+        follow: print new ones as they come, until Ctrl-C or SIGTERM.
+        is_open: print those that still run on this machine, too.
+        wide: print all columns on a narrow terminal too.
+        as_json: print one object per line.
+
+    """
+    with opened(settings, command) as audit_log, readable_in_part(command):
+        running = filter(wanted.matches, audit_log.running()) if is_open else ()
+        recorded = newest(audit_log, wanted, limit)
+        records = chain(recorded if follow else islice(recorded, limit), running)
+        first = list(islice(records, FIRST))
+        if not first and limit != 0:
+            exit_if_unknown(settings, wanted, command)
+        if not follow:
+            _print(first, records, as_json=as_json, wide=wide)
+            return
+        with until_stopped() as stopped:
+            found = chain(records, following(audit_log, wanted, stopped))
+            others = takewhile(lambda _: not stopped.is_set(), found)
+            _print(first, others, as_json=as_json, wide=wide)
 
 
 def _print(

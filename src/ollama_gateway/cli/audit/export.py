@@ -14,8 +14,7 @@ from ollama_gateway.cli.audit.time_range import UntilOption, read_time_range
 from ollama_gateway.cli.load_settings import load_for_stores
 from ollama_gateway.cli.options import ConfigOption
 from ollama_gateway.cli.output import count_of, print_csv, print_lines, say, say_over
-from ollama_gateway.ledger.change_document import CHANGE_TYPES
-from ollama_gateway.ledger.document import Document
+from ollama_gateway.ledger.document import CHANGE_TYPES, Document
 from ollama_gateway.ledger.read.audit_log import AuditLog, merged
 from ollama_gateway.ledger.read.export_cursor import PREFIX, cursor_of, reached_by
 from ollama_gateway.ledger.read.filtering import EVERYTHING, Filter

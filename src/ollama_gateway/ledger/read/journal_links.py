@@ -11,8 +11,7 @@ from typing import Any, Final
 import attrs
 
 from ollama_gateway.ledger.chain import Link
-from ollama_gateway.ledger.change_document import is_change
-from ollama_gateway.ledger.document import parsed
+from ollama_gateway.ledger.document import is_change, parsed
 from ollama_gateway.ledger.facts import FACTS, facts_of
 from ollama_gateway.storage.sqlite import Connection, version_of
 

@@ -12,8 +12,7 @@ from typing import Any, Final, Literal, NoReturn
 
 import attrs
 
-from ollama_gateway.ledger.change_document import CHANGE_TYPES, is_change
-from ollama_gateway.ledger.document import Document
+from ollama_gateway.ledger.document import CHANGE_TYPES, Document, is_change
 from ollama_gateway.ledger.fields import JsonTypes
 from ollama_gateway.ledger.read.page import MAX_INT64
 from ollama_gateway.ledger.record import ATTEMPT_FIELDS, RECORD_FIELDS

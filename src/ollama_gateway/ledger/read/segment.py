@@ -11,6 +11,7 @@ What cannot be read is reported once, in one line, and everything else is read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from functools import partial
 from itertools import chain
 from typing import Final, TypeVar
@@ -31,6 +32,10 @@ FIRST: Final = 8
 """Records of a segment's first page: there may be thousands of segments, few of which overlap."""
 PAGE: Final = 1000
 """Records of its largest page."""
+LOOKED_AT: Final = 2_000_000
+"""Records since a moment that are looked at, a second or two, to begin with the first of them."""
+LOOKED_AT_BACKWARDS: Final = 100_000
+"""The same for the newest records, of which few are wanted."""
 
 T = TypeVar("T")
 Ask = Callable[[AuditTableReader], T]
@@ -70,6 +75,7 @@ class TableSource:
         self._table = table
         self._report = report
         self._is_away = False
+        self._starts: dict[tuple[datetime, int], dict[str, int]] = {}
 
     def __repr__(self) -> str:
         return f"<TableSource {self._table.label if self._table else None}>"
@@ -93,6 +99,24 @@ class TableSource:
             self._is_away = True
             self._report(str(error))
             return None
+
+    def start(self, journal: str, since: datetime | None, most: int) -> int:
+        """Return a seq of a journal before which no request began since a moment; 0 if unknown.
+
+        Args:
+            journal: its identity.
+            since: the moment; None for all requests.
+            most: records that may be looked at for it.
+
+        """
+        if since is None or self._table is None or self._is_away:
+            return 0
+        if (since, most) not in self._starts:
+            try:
+                self._starts[since, most] = self._table.starts(since, most)
+            except DatabaseError:  # perhaps only this took too long; if not, the next page tells
+                self._starts[since, most] = {}
+        return self._starts[since, most].get(journal, 0)
 
 
 class Segment:
@@ -139,6 +163,9 @@ class Segment:
                 yield from self.read(page, wanted)
         if self.last <= self.after:
             return
+        if self.after == 0:
+            since = wanted.time_range.since
+            self.after = max(0, self._table.start(self.identity, since, LOOKED_AT) - 1)
         for page in walked(self.after, self.news.last, local, stored):
             yield from self.read(page, wanted)
             self.after = page.upto
@@ -206,8 +233,10 @@ class Segment:
     def _page_before(self, wanted: Filter, before: int, size: int) -> Page[RawRecord]:
         found = self._ask_local(lambda local: local.page_before(before, wanted, size))
         if not (is_local := bool(found)) and self.news.last:
+            since = wanted.time_range.since
+            after = self._table.start(self.identity, since, LOOKED_AT_BACKWARDS) - 1
             found = self._table.ask(
-                lambda table: table.page_before(self.identity, before, wanted, size)
+                lambda table: table.page_before(self.identity, after, before, wanted, size)
             )
         return Page(found or [], found[-1][0] if found else 0, is_local=is_local)
 

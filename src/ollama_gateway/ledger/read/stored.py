@@ -22,6 +22,7 @@ from ollama_gateway.ledger.facts import SUMMED
 from ollama_gateway.ledger.postgres import COLUMNS, values_of
 from ollama_gateway.ledger.read.conditions import (
     BEGAN,
+    alternatives_of,
     conditions_of,
     expression_of,
     kind_condition,
@@ -32,6 +33,7 @@ from ollama_gateway.ledger.read.grouping import SUMS, GroupSum, group_from
 from ollama_gateway.ledger.read.page import MAX_INT64, Page, RawRecord
 from ollama_gateway.ledger.read.records import as_text
 from ollama_gateway.storage.database import Timeouts
+from ollama_gateway.storage.migrations.indexes import INDEXES
 
 TIMEOUTS: Final = Timeouts(statement=30, lock=5, idle=30)
 """For a person who waits for the answer; the table may be large."""
@@ -59,6 +61,17 @@ _NEWS: Final = f"""SELECT known.journal, newest.seq, more.seq, more.document
         WHERE own.journal = known.journal AND own.seq > coalesce(reached.seq, 0)
         ORDER BY seq {_LIMIT}) AS more ON TRUE
     ORDER BY known.journal, more.seq"""  # noqa: S608 - our names
+# Materialized, so that the index over the moments answers it, and not that over seq from its begin.
+_SINCE: Final = f"""WITH recent AS MATERIALIZED (SELECT journal, seq FROM gateway_audit
+        WHERE started_at >= %(since)s LIMIT %(most)s + 1),
+    found AS (SELECT journal, min(seq) AS seq FROM recent GROUP BY journal)
+    SELECT known.journal, coalesce(found.seq, newest.seq + 1)
+    FROM ({_JOURNALS}) AS known LEFT JOIN found ON found.journal = known.journal
+    CROSS JOIN LATERAL (SELECT seq FROM gateway_audit AS own WHERE own.journal = known.journal
+        ORDER BY seq DESC LIMIT 1) AS newest
+    WHERE (SELECT count(*) FROM recent) <= %(most)s"""  # noqa: S608 - our names
+_WHOLE: Final = """SELECT count(*) FROM unnest(%(names)s::text[]) AS name
+    JOIN pg_index ON indexrelid = to_regclass(name) WHERE indisvalid"""
 _ROWS: Final = "SELECT seq, document FROM gateway_audit WHERE journal = %(journal)s"
 _FIND: Final = """SELECT journal, seq, document FROM gateway_audit WHERE request_id = %(id)s
     ORDER BY started_at LIMIT 1"""
@@ -108,6 +121,7 @@ class AuditTableReader:
         from ollama_gateway.storage.postgres import Database  # noqa: PLC0415
 
         self._database = Database(url, TIMEOUTS)
+        self._has_indexes = False
 
     def __repr__(self) -> str:
         return f"<AuditTableReader {self.label}>"
@@ -141,24 +155,28 @@ class AuditTableReader:
                 news.records.append((seq, document.encode()))
         return found
 
+    def starts(self, since: datetime, most: int) -> dict[str, int]:
+        """Return, for each journal, a seq before which no record's request began since a moment.
+
+        It looks at the records of these requests, once for all journals; if there are more than
+        `most` of them, it returns nothing.
+        """
+        return dict(self._ask(_SINCE, since=since.astimezone(UTC), most=most))
+
     def page(
         self, journal: str, after: int, upto: int, wanted: Filter, size: int
     ) -> Page[RawRecord]:
         """Return some of the records after one seq and up to another that may be wanted."""
-        where, values = conditions_of(wanted)
-        values |= {"journal": journal, "after": after, "upto": upto, "size": size}
-        rows = f"{_ROWS} AND {kind_condition(wanted)}"
-        select = f"{rows} AND seq > %(after)s AND seq <= %(upto)s AND {where}"
-        found = self._documents(f"{select} ORDER BY seq {_LIMIT}", values)
+        bounds = {"journal": journal, "after": after, "upto": upto, "size": size}
+        found = self._first(wanted, "seq > %(after)s AND seq <= %(upto)s", "seq", bounds)
         return Page(found, found[-1][0] if len(found) >= size else upto)
 
-    def page_before(self, journal: str, before: int, wanted: Filter, size: int) -> list[RawRecord]:
-        """Return some of the records before a seq that may be wanted, newest first."""
-        where, values = conditions_of(wanted)
-        values |= {"journal": journal, "before": before, "size": size}
-        rows = f"{_ROWS} AND {kind_condition(wanted)}"
-        select = f"{rows} AND seq < %(before)s AND {where} ORDER BY seq DESC {_LIMIT}"
-        return self._documents(select, values)
+    def page_before(
+        self, journal: str, after: int, before: int, wanted: Filter, size: int
+    ) -> list[RawRecord]:
+        """Return some of the records between two seqs that may be wanted, newest first."""
+        bounds = {"journal": journal, "after": after, "before": before, "size": size}
+        return self._first(wanted, "seq > %(after)s AND seq < %(before)s", "seq DESC", bounds)
 
     def sums(
         self, journal: str, after: int, upto: int, wanted: Filter, dimensions: Sequence[str]
@@ -221,6 +239,28 @@ class AuditTableReader:
     def close(self) -> None:
         """End the connection."""
         self._database.close()
+
+    def _first(
+        self, wanted: Filter, bounded: str, order: str, bounds: dict[str, Any]
+    ) -> list[RawRecord]:
+        """Return the first records, in an order of seqs, that may be wanted."""
+        alternatives, values = alternatives_of(wanted)
+        if len(alternatives) > 1 and not self._are_keys_indexed():
+            where, values = conditions_of(wanted)  # one walk over all records, and not two
+            alternatives = [where]
+        ordered, bounded = f"ORDER BY {order} {_LIMIT}", f"{kind_condition(wanted)} AND {bounded}"
+        parts = [f"({_ROWS} AND {bounded} AND {where} {ordered})" for where in alternatives]
+        union = " UNION ALL ".join(parts)
+        select = f"SELECT seq, document FROM ({union}) AS found {ordered}"  # noqa: S608 - our names
+        return self._documents(select, values | bounds)
+
+    def _are_keys_indexed(self) -> bool:
+        """Whether the indexes of `INDEXES` are whole: `db migrate` builds them last."""
+        if not self._has_indexes:
+            names = [index.name for index in INDEXES]
+            [(count,)] = self._ask(_WHOLE, names=names)
+            self._has_indexes = count == len(names)
+        return self._has_indexes
 
     def _documents(self, question: str, values: dict[str, Any]) -> list[RawRecord]:
         return [(seq, document.encode()) for seq, document in self._ask(question, **values)]

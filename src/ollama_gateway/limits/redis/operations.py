@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 
 import attrs
 
+from ollama_gateway.limits.forgiven import Period
 from ollama_gateway.limits.quota import (
     MAX_TOKENS,
     Grant,
@@ -194,11 +195,14 @@ class Contribute:
     journal_id: str
     spent: Mapping[int, int]
     """Tokens by day."""
+    forgiven: Mapping[Period, int] = {}
+    """Tokens that it takes off, by period."""
     script = "contribute"
 
     def call(self, lease: int, offset: int) -> ScriptCall:  # noqa: ARG002
         """See contribute.lua."""
-        pairs = (number for pair in self.spent.items() for number in pair)
+        off = {f"{kind}:{number}": tokens for (kind, number), tokens in self.forgiven.items()}
+        pairs = (part for pair in [*self.spent.items(), *off.items()] for part in pair)
         return account(self.key_id), (self.journal_id, *pairs)
 
     def read(self, reply: str) -> str:

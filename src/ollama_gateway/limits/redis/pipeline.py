@@ -25,6 +25,7 @@ from typing import Any, Final
 import anyio
 import attrs
 
+from ollama_gateway.limits.redis.forgiving import Forgive
 from ollama_gateway.limits.redis.operations import Operation, ReadUsage, Renew, Reserve, Settle
 from ollama_gateway.limits.redis.scripts import AccountBroken, Batch, QuotaRedisDown, RedisScripts
 from ollama_gateway.limits.redis.ticks import Ticks
@@ -272,7 +273,9 @@ def _is_refused(outcome: Any) -> bool:
 
 def _in_epoch(batch: Batch, operation: Operation, outcome: Any) -> Any:
     """Reject the answer of a Redis that had lost everything, or is still being rebuilt."""
-    if not isinstance(operation, Reserve | ReadUsage) or isinstance(outcome, QuotaRedisDown):
+    if not isinstance(operation, Reserve | ReadUsage | Forgive) or isinstance(
+        outcome, QuotaRedisDown
+    ):
         return outcome
     is_current = operation.generation == batch.generation and not batch.is_rebuilding
     return outcome if is_current or operation.generation is None else QuotaRedisDown()

@@ -31,7 +31,7 @@ from ollama_gateway.storage.redis_faults import RedisFault, fault_of
 TIMEOUT_SECONDS: Final = 0.25
 """Seconds that Redis has to answer, or to accept a connection; `redis.timeout` by default."""
 
-_OF_ACCOUNTS: Final = ("reserve", "settle", "renew", "usage", "contribute")
+_OF_ACCOUNTS: Final = ("reserve", "settle", "renew", "usage", "contribute", "forgive")
 _ALONE: Final = ("generation", "rebuild", "contributed")
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -28,14 +28,18 @@ import attrs
 from ollama_gateway.errors import Unavailable
 from ollama_gateway.limits.calendar import month_of
 from ollama_gateway.limits.contributions import Contribution, Elsewhere, Totals, contributions_of
+from ollama_gateway.limits.forgiven import ForgivenUsage
 from ollama_gateway.limits.quota import (
+    LIMIT_NAMES,
     Grant,
     KeyUsage,
+    LimitName,
     LimitRefusal,
     Renewal,
     Reservation,
     ReservationRequest,
 )
+from ollama_gateway.limits.redis.forgiving import Forgive, contribute_all
 from ollama_gateway.limits.redis.operations import (
     OPENING_SECONDS,
     Contribute,
@@ -203,6 +207,24 @@ class RedisQuota:
             raise _unavailable()
         return usage
 
+    async def forgive(
+        self, key_id: str, names: Container[LimitName], journal: ForgivenUsage
+    ) -> None:
+        """Set the usage of a key back to zero; raises Unavailable, also while Redis is rebuilt."""
+        if self.why_not is not None:
+            raise _unavailable(max(1.0, self._opens_in()))
+        wanted = frozenset(name for name in LIMIT_NAMES if name in names)
+        known, joined = journal.forgiven_of(key_id), self._pipeline.joined
+        try:
+            totals = await self._pipeline.ask(
+                Forgive(key_id, journal.identity, wanted, known, joined)
+            )
+            journal.forgive(key_id, totals)
+            # If Redis has been lost since, the journal may have been added without this.
+            await self._pipeline.ask(Contribute(key_id, journal.identity, {}, totals))
+        except QuotaRedisDown as error:
+            raise _unavailable() from error
+
     def _opens_in(self) -> float:
         """Return the seconds until the joined generation opens for admissions."""
         opens = float((self._pipeline.joined or ":0").partition(":")[2]) / 1000
@@ -260,12 +282,7 @@ class RedisQuota:
         if await self._pipeline.ask(HasContributed(journal_id, generation)):
             return
         this_month = month_of(int(self._pipeline.redis_time() // 86_400))
-        operations = [
-            Contribute(
-                key, journal_id, {day: n for day, n in days.items() if month_of(day) >= this_month}
-            )
-            for key, days in contribution.totals.items()
-        ]
+        operations = contribute_all(contribution, this_month)
         for start in range(0, len(operations), KEYS_A_BATCH):
             # The mark goes first: no gateway admits until everything is added.
             some = operations[start : start + KEYS_A_BATCH]

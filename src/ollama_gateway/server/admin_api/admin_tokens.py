@@ -17,13 +17,13 @@ from ollama_gateway.control.admin_tokens import (
 )
 from ollama_gateway.control.errors import AlreadyThere, NoSuchThing, Problem, WrongInput
 from ollama_gateway.control.paging import page_after
+from ollama_gateway.control.shapes import Fields, OrNull, Text, page_of
 from ollama_gateway.keys.admin_tokens import MAX_TOKEN_NAME
 from ollama_gateway.keys.key import KeyRefused, WrongValue, utc_now
 from ollama_gateway.keys.location import KeyStoreLocation
 from ollama_gateway.keys.sql import KeyStore
 from ollama_gateway.ledger.operator_change import ChangeRecorder
 from ollama_gateway.server.admin_api.operation import PAGING, AdminCall, AdminReply, Operation
-from ollama_gateway.server.admin_api.shapes import Fields, OrNull, Text, page_of
 from ollama_gateway.storage.batcher import Runner
 
 T = TypeVar("T")

@@ -6,9 +6,11 @@
 --   3 held    hash  request id -> "tokens day month used" for an open or expired reservation,
 --                   "ended" for a tombstone: settled, and never to be reserved again
 --   4 past    zset  request id -> when an expired reservation or a tombstone is forgotten
---   5 budget  hash  "<period>:reserved" and "<period>:spent", period = "day:20781" or "month:24322"
+--   5 budget  hash  "<period>:reserved" and "<period>:spent", period = "day:20781" or "month:24322";
+--                   "given:<journal>:20781" and "forgiven:<journal>:<period>": what was added of a
+--                   usage journal, and taken off
 --
--- Times are milliseconds of this server's clock. Each script runs whole or not at all; memory.py is
+-- Times are milliseconds of this server's clock. Each script runs whole or not at all; account.py is
 -- the same in Python. A call of Redis costs about 1 us here, so none is made twice.
 local RATE, LEASES, HELD, PAST, BUDGET = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local call = redis.call
@@ -131,8 +133,9 @@ local function trim(day)
   local month = month_of(day)
   for _, field in ipairs(call('HKEYS', BUDGET)) do
     local of_day = tonumber(string.match(field, 'day:(%d+):')
-      or string.match(field, '^given:.*:(%d+)$'))
-    local of_month = tonumber(string.match(field, '^month:(%d+):'))
+      or string.match(field, '^given:.*:(%d+)$') or string.match(field, '^forgiven:.*:day:(%d+)$'))
+    local of_month = tonumber(string.match(field, '^month:(%d+):')
+      or string.match(field, '^forgiven:.*:month:(%d+)$'))
     if of_day and of_day < day - 62 or of_month and of_month < month - 1 then
       call('HDEL', BUDGET, field)
     end

@@ -95,7 +95,7 @@ def render_change(record: StoredRecord) -> Iterator[str]:
     for name in dict.fromkeys([*(before or {}), *(after or {})]):
         was, became = (_value(side, name) for side in (before, after))
         line = became if before is None or was == became else f"{was} -> {became}"
-        yield f"{printable(name):<13}{was if after is None else line}"
+        yield f"{printable(name):<12} {was if after is None else line}"
 
 
 def _value(side: Document | None, name: str) -> str:
