@@ -126,7 +126,9 @@ def test_wire_neither_waits_nor_does_io() -> None:
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))])
 def test_commands_in_the_docs_exist(page: Path) -> None:
     """Every `gatewayctl ...` that a page shows is a command."""
-    for shown in re.findall(r"gatewayctl ([a-z]+(?:-[a-z]+)*(?: [a-z]+(?:-[a-z]+)*)?)", page.read_text()):
+    for shown in re.findall(
+        r"gatewayctl ([a-z]+(?:-[a-z]+)*(?: [a-z]+(?:-[a-z]+)*)?)", page.read_text()
+    ):
         group, _, command = shown.partition(" ")
         assert group in COMMANDS, shown
         known = getattr(command_named(group), "commands", None)

@@ -7,12 +7,11 @@ never cancelled, are opened here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     aclosing,
     asynccontextmanager,
-    closing,
     nullcontext,
 )
 from functools import partial
@@ -26,6 +25,7 @@ from ollama_gateway.backends.pausing import PauseFile, Pauses
 from ollama_gateway.backends.transport import MAX_IDLE
 from ollama_gateway.build_backends import Transports, build_backends
 from ollama_gateway.build_listeners import admin_listener, public_listener
+from ollama_gateway.build_operations import operations_of
 from ollama_gateway.configuration import (
     Configuration,
     Parts,
@@ -35,14 +35,12 @@ from ollama_gateway.configuration import (
     put_in_force,
     use_affinity,
 )
-from ollama_gateway.control.limits import LimitsControl
 from ollama_gateway.control.status import GatewayStatus
 from ollama_gateway.flow.answers import AnswerBudget
 from ollama_gateway.flow.hedging import Hedging
 from ollama_gateway.http.listener import Listener
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.identifying import find_key, open_keys
-from ollama_gateway.keys.key import APIKey
 from ollama_gateway.keys.location import KeyStoreLocation, location_of
 from ollama_gateway.ledger.audit import AuditServices, open_audit
 from ollama_gateway.ledger.log import RecordMetrics, log_record
@@ -52,9 +50,6 @@ from ollama_gateway.limits.leases import Limiter
 from ollama_gateway.limits.opening import RedisLocation, open_limits
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
-from ollama_gateway.server.admin_api.admin_tokens import TokenOperations
-from ollama_gateway.server.admin_api.keys import KeyOperations
-from ollama_gateway.server.admin_api.limits import LimitsOperations
 from ollama_gateway.server.admin_checks import AdminChecks, open_admin_checks
 from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
@@ -204,11 +199,7 @@ def _gateway(
         heads=parts.heads,
         find_key=partial(find_key, place, runner=runner),
         connections_open=state.connections_open,
-        operations=[
-            *KeyOperations(place, keys, parts.audit.changes, runner).all(),
-            *LimitsOperations(_limits_control(parts, place, runner)).all(),
-            *TokenOperations(place, parts.audit.changes, runner).all(),
-        ],
+        operations=operations_of(parts, place, runner),
     )
     pauses = Pauses(PauseFile(settings.storage.data_dir).read, backends)
     admin_app, operators = admin_listener(
@@ -234,14 +225,6 @@ def _open_checks(
     if has_parent:
         return nullcontext()
     return open_admin_checks(place, settings.storage.data_dir, runner=runner)
-
-
-def _limits_control(parts: Parts, place: KeyStoreLocation, runner: Runner) -> LimitsControl:
-    def keys() -> Sequence[APIKey]:
-        with closing(place.open()) as store:
-            return store.list()
-
-    return LimitsControl(parts.limits, keys, parts.audit.changes, runner)
 
 
 def _sinks(

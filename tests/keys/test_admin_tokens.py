@@ -95,7 +95,7 @@ def test_two_processes_cannot_take_one_name(
 
 @pytest.mark.parametrize("change", ["role = 'root'", "created_at = 'x'", "name = 'settings'"])
 def test_a_row_that_another_program_wrote(path: Path, change: str) -> None:
-    """A row that cannot be read lets nobody in: the look-up fails, in one line without the row."""
+    """A row that cannot be read opens nothing: the look-up fails, in one line without the row."""
     with closing(SQLiteKeys(path)) as store:
         _, text = store.create_token("ci", "viewer")
         with closing(sqlite3.connect(path)) as other, other:

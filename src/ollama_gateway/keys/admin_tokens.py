@@ -17,15 +17,8 @@ from typing import Final, Literal
 
 import attrs
 
-from ollama_gateway.keys.key import (
-    SEAL,
-    KeyRefused,
-    WrongValue,
-    digest_of,
-    is_sealed,
-    sealed,
-    utc_now,
-)
+from ollama_gateway.keys.key import KeyRefused, WrongValue, digest_of, utc_now
+from ollama_gateway.keys.seals import SEAL, is_sealed, sealed
 from ollama_gateway.suggestions import did_you_mean
 
 ADMIN_PREFIX: Final = "ogwa_"

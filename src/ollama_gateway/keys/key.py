@@ -17,7 +17,6 @@ import hashlib
 import re
 import secrets
 import string
-import zlib
 from datetime import UTC, datetime
 from typing import Final
 
@@ -25,6 +24,7 @@ import attrs
 
 from ollama_gateway.errors import Unauthorized
 from ollama_gateway.keys.patterns import cover_alias, cover_cloud, cover_model, is_pattern
+from ollama_gateway.keys.seals import SEAL, is_sealed, sealed
 from ollama_gateway.models.aliases import MAX_OWN_ALIASES, NO_ALIASES, Aliases, faults_of
 from ollama_gateway.wire.names import ModelName
 
@@ -48,12 +48,7 @@ ENDPOINT_GROUPS: Final = ("inference", "embeddings", "read", "manage")
 DEFAULT_GROUPS: Final = frozenset({"inference", "embeddings", "read"})
 
 _ID_ALPHABET: Final = string.ascii_lowercase + "234567"
-_ALPHABET: Final = string.ascii_letters + string.digits
 _ID: Final = 8
-_SECRET: Final = 43  # 62**43 > 2**256
-_CHECKSUM: Final = 6  # 62**6 > 2**32
-SEAL: Final = _SECRET + _CHECKSUM
-"""The characters that `sealed` appends."""
 _OURS: Final = re.compile(rf"{PREFIX}[a-z2-7]{{{_ID}}}_[A-Za-z0-9]{{{SEAL}}}", re.ASCII)
 _OURS_LENGTH: Final = len(PREFIX) + _ID + 1 + SEAL
 _IMPORTED: Final = re.compile(rf"[!-~]{{{MIN_IMPORTED},{MAX_TEXT}}}")
@@ -125,17 +120,6 @@ def generate(key_id: str | None = None) -> NewSecret:
     return NewSecret(key_id, sealed(f"{PREFIX}{key_id}_"))
 
 
-def sealed(beginning: str) -> str:
-    """Return a text with 256 random bits behind it, and a checksum of the whole."""
-    body = beginning + "".join(secrets.choice(_ALPHABET) for _ in range(_SECRET))
-    return body + _checksum(body)
-
-
-def is_sealed(text: str) -> bool:
-    """Whether a text ends with its checksum."""
-    return text.endswith(_checksum(text[:-_CHECKSUM]))
-
-
 def read_claim(text: str) -> Claim:
     """Check a credential by its text alone.
 
@@ -160,14 +144,6 @@ def digest_of(text: str) -> str:
 
 def _is_ours(text: str) -> bool:
     return _OURS.fullmatch(text) is not None and is_sealed(text)
-
-
-def _checksum(body: str) -> str:
-    rest, signs = zlib.crc32(body.encode()), ""
-    for _ in range(_CHECKSUM):
-        rest, sign = divmod(rest, len(_ALPHABET))
-        signs += _ALPHABET[sign]
-    return signs
 
 
 def check_name(name: str) -> None:

@@ -1,10 +1,10 @@
 """Look-ups in the store of keys, mostly answered without asking it.
 
-What was found is used for `FRESH` seconds and then looked up again, so any change or revocation
-takes effect within a second, in every process. That something was missing is never remembered, so
-what is new works at once. Concurrent look-ups form one batch. While the store fails, what was seen
-within `STALE` keeps working, and every other credential gets a 503: "cannot say" must not read as
-"wrong".
+A key or token that was found is used for `FRESH` seconds and then looked up again, so any change or
+revocation takes effect within a second, in every process. That one was missing is never remembered,
+so a new one works at once. Concurrent look-ups form one batch. While the store fails, one that was
+seen within `STALE` keeps working, and every other credential gets a 503: "cannot say" must not read
+as "wrong".
 
 The rules: a hit awaits nothing; an age counts from before the look-up began, so it is never
 understated.

@@ -121,7 +121,7 @@ def header_of(actor: Actor) -> tuple[bytes, bytes]:
 def actor_in(headers: Headers) -> Actor:
     """Return the actor whom the parent names; without the header, a reader.
 
-    Only for the socket that nobody but the parent can reach.
+    Only for the socket that the parent alone can reach.
     """
     for name, value in headers:
         role, _, quoted = value.decode("latin-1").partition(" ")
