@@ -13,7 +13,7 @@ from tests.support.postgres_server import PostgresServer, private_postgres
 from tests.support.virtual_time import run_in_virtual_time
 
 NAMED_ONLY: Final = tuple(
-    Path(__file__).parent / name for name in ("newcomer", "podman", "proxies")
+    Path(__file__).parent / name for name in ("newcomer", "otlp", "podman", "proxies")
 )
 """Folders with a tox environment of their own, which names them."""
 VANISHED: Final = Path(__file__).parent / "campaign" / "test_vanished.py"

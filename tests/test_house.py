@@ -106,7 +106,7 @@ def test_no_file_is_too_long_to_read() -> None:
 def test_commands_print_in_one_way() -> None:
     """Through `cli/lines.py` and `output.py`, which let no word of others command a terminal."""
     # of cells made printable there
-    tables = {"output.py", "table.py", "pull.py", "demo_run.py", "demo_acts.py"}
+    tables = {"output.py", "table.py", "bars.py", "pull.py", "demo_run.py", "demo_acts.py"}
     for path in (SOURCE / "cli").rglob("*.py"):
         text = path.read_text()
         assert path.name in {"lines.py", "output.py"} or not re.search(

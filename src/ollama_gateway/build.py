@@ -8,12 +8,7 @@ never cancelled, are opened here.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import (
-    AbstractAsyncContextManager,
-    aclosing,
-    asynccontextmanager,
-    nullcontext,
-)
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,11 +21,11 @@ from ollama_gateway.backends.transport import MAX_IDLE
 from ollama_gateway.build_backends import Transports, build_backends
 from ollama_gateway.build_listeners import admin_listener, public_listener
 from ollama_gateway.build_operations import operations_of
+from ollama_gateway.build_stores import audit_opened, checks_opened, limits_opened
 from ollama_gateway.configuration import (
     Configuration,
     Parts,
     configure,
-    default_quota,
     new_backends,
     put_in_force,
     use_affinity,
@@ -42,15 +37,10 @@ from ollama_gateway.http.listener import Listener
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.identifying import find_key, open_keys
 from ollama_gateway.keys.location import KeyStoreLocation, location_of
-from ollama_gateway.ledger.audit import AuditServices, open_audit
 from ollama_gateway.ledger.log import RecordMetrics, log_record
 from ollama_gateway.ledger.record import Sink
-from ollama_gateway.ledger.spent import spent_elsewhere
-from ollama_gateway.limits.leases import Limiter
-from ollama_gateway.limits.opening import RedisLocation, open_limits
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
-from ollama_gateway.server.admin_checks import AdminChecks, open_admin_checks
 from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.reload_handlers import Reloader
@@ -60,6 +50,7 @@ from ollama_gateway.watching import Watcher, watch_backends
 
 if TYPE_CHECKING:
     from ollama_gateway.backends.shared import CatalogCopier
+    from ollama_gateway.build_tracing import Tracing
 
 
 @attrs.define(eq=False)
@@ -138,13 +129,15 @@ async def build(
     async with (
         aclosing(backends),
         open_keys(place, runner=runner) as keys,
-        _open_checks(settings, place, runner, has_parent=has_parent) as checks,
-        _open_limits(settings, metrics, runner) as limits,
-        _open_audit(settings, runner, counted) as audit,
+        checks_opened(settings, place, runner, has_parent=has_parent) as checks,
+        limits_opened(settings, metrics, runner) as limits,
+        audit_opened(settings, runner, counted) as audit,
+        _open_tracing(settings, backends, metrics) as tracing,
     ):
+        exported = () if tracing is None else (tracing.exporter,)
         parts = Parts(
             metrics=metrics,
-            make_sinks=partial(_sinks, sinks, counted),
+            make_sinks=partial(_sinks, sinks, (counted, *exported)),
             keys=keys,
             limits=limits,
             audit=audit,
@@ -161,13 +154,18 @@ async def build(
             answers=AnswerBudget(server.max_answers_total),
             admin_checks=checks,
             transports=transports,
+            tracer=None if tracing is None else tracing.tracer,
         )
         use_affinity(settings.affinity, parts)
-        yield _gateway(configure(settings, parts), parts, place, runner)
+        yield _gateway(configure(settings, parts), parts, place, runner, tracing)
 
 
 def _gateway(
-    configuration: Configuration, parts: Parts, place: KeyStoreLocation, runner: Runner
+    configuration: Configuration,
+    parts: Parts,
+    place: KeyStoreLocation,
+    runner: Runner,
+    tracing: Tracing | None,
 ) -> Gateway:
     """Put the listeners, the admin's handlers and the watchers around the parts."""
     settings, keys, backends = configuration.settings, parts.keys, parts.backends
@@ -213,62 +211,24 @@ def _gateway(
         admin=admin,
         admin_app=admin_app,
         admin_listener=operators,
-        watchers=_watchers(parts, copier, pauses),
+        watchers=_watchers(parts, copier, pauses, tracing),
         copier=copier,
         pauses=pauses,
     )
 
 
-def _open_checks(
-    settings: Settings, place: KeyStoreLocation, runner: Runner, *, has_parent: bool
-) -> AbstractAsyncContextManager[AdminChecks | None]:
-    if has_parent:
-        return nullcontext()
-    return open_admin_checks(place, settings.storage.data_dir, runner=runner)
-
-
 def _sinks(
-    given: tuple[Sink, ...] | None, counted: RecordMetrics, settings: Settings
+    given: tuple[Sink, ...] | None, others: tuple[Sink, ...], settings: Settings
 ) -> tuple[Sink, ...]:
     if given is None:
         given = (partial(log_record, share=settings.log.requests),)
-    return (*given, counted)
+    return (*given, *others)
 
 
 def _can_judge(keys: KeyCache, place: KeyStoreLocation) -> bool:
     """Return True if some key can be accepted: by the store, or by the cache in an outage."""
     found = keys.statistics()
     return not found.store_failing or (place.survives_outages and found.usable > 0)
-
-
-def _open_limits(
-    settings: Settings, metrics: Metrics, runner: Runner
-) -> AbstractAsyncContextManager[Limiter]:
-    redis, database = settings.redis.url, settings.storage.database_url
-    return open_limits(
-        directory=settings.storage.data_dir,
-        redis=RedisLocation(redis.reveal(), settings.redis.timeout) if redis else None,
-        defaults=default_quota(settings.limits),
-        default_output=settings.limits.default_output_tokens,
-        metrics=metrics,
-        elsewhere=partial(spent_elsewhere, database.reveal(), runner) if database else None,
-        runner=runner,
-    )
-
-
-def _open_audit(
-    settings: Settings, runner: Runner, counted: RecordMetrics
-) -> AbstractAsyncContextManager[AuditServices]:
-    audit, url = settings.audit, settings.storage.database_url
-    return open_audit(
-        directory=settings.storage.data_dir,
-        database_url=url.reveal() if url else None,
-        is_strict=audit.mode == "strict",
-        key=audit.chain_key.reveal().encode() if audit.chain_key else b"",
-        keep=audit.keep,
-        runner=runner,
-        note_killed=counted.killed,
-    )
 
 
 def _copier(settings: Settings, backends: Backends) -> CatalogCopier | None:
@@ -282,7 +242,21 @@ def _copier(settings: Settings, backends: Backends) -> CatalogCopier | None:
     return CatalogCopier(SharedCatalog(settings.redis.url.reveal()), backends)
 
 
-def _watchers(parts: Parts, copier: CatalogCopier | None, pauses: Pauses) -> dict[str, Watcher]:
+def _open_tracing(
+    settings: Settings, backends: Backends, metrics: Metrics
+) -> AbstractAsyncContextManager[Tracing | None]:
+    if not settings.otel:
+        return nullcontext()
+    from ollama_gateway.build_tracing import (  # noqa: PLC0415 - only where it is asked for
+        open_tracing,
+    )
+
+    return open_tracing(dict(settings.otel), backends, metrics)
+
+
+def _watchers(
+    parts: Parts, copier: CatalogCopier | None, pauses: Pauses, tracing: Tracing | None
+) -> dict[str, Watcher]:
     audit = parts.audit
     watchers: dict[str, Watcher] = {
         "backends": partial(watch_backends, parts.discovery, parts.touches, parts.metrics),
@@ -295,4 +269,6 @@ def _watchers(parts: Parts, copier: CatalogCopier | None, pauses: Pauses) -> dic
         watchers["partitions"] = audit.partitions.watch
     if copier is not None:
         watchers["catalog"] = copier.watch
+    if tracing is not None:
+        watchers["tracing"] = tracing.exporter.watch
     return watchers

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -58,6 +59,9 @@ from ollama_gateway.server.routes import Routes, gateway_routes
 from ollama_gateway.settings import Settings, model
 from ollama_gateway.wire.origins import Origins
 
+if TYPE_CHECKING:
+    from ollama_gateway.tracing.context import Tracer
+
 
 @attrs.frozen
 class Parts:
@@ -82,6 +86,8 @@ class Parts:
     retries: RetryBudget = attrs.field(factory=RetryBudget)
     affinity: Affinity = attrs.field(factory=Affinity)
     heads: ChangingHeads = attrs.field(factory=ChangingHeads)
+    tracer: Tracer | None = None
+    """Begins the traces of requests; None where tracing is off."""
     at_once: AtOnce = attrs.field()
 
     @at_once.default
@@ -200,7 +206,7 @@ def _exchange(settings: Settings, parts: Parts) -> Exchange:
     race = settings.race
     return Exchange(
         keys=parts.keys,
-        ledger=Ledger(parts.make_sinks(settings), parts.audit.writer),
+        ledger=Ledger(parts.make_sinks(settings), parts.audit.writer, parts.tracer),
         limits=parts.limits,
         backends=parts.backends,
         names=Resolver(parts.backends, settings.aliases),

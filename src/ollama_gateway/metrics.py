@@ -134,6 +134,12 @@ class Metrics:
             "Audit records that are not in the journal yet.",
             registry=registry,
         )
+        self._traces = Counter(
+            "ollama_gateway_traces",
+            "Requests whose spans were exported, or dropped since the collector did not take them.",
+            ["result"],
+            registry=registry,
+        )
         self._restarts = Counter(
             "ollama_gateway_watcher_restarts",
             "Watchers that crashed and were started again.",
@@ -237,6 +243,10 @@ class Metrics:
     def audit_rows_waiting(self, count: int) -> None:
         """Set how many audit records wait for the journal."""
         self._audit_rows.set(count)
+
+    def traces(self, result: str, requests: int) -> None:
+        """Count requests whose spans were `exported` or `dropped`."""
+        self._traces.labels(result).inc(requests)
 
     def restarted(self, watcher: str) -> None:
         """Count a restart of a watcher."""

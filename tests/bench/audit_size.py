@@ -21,9 +21,10 @@ from typing import Final
 
 import anyio
 
+from ollama_gateway.ledger.attempted import Attempt
 from ollama_gateway.ledger.document import document_of
 from ollama_gateway.ledger.journal import Journal, JournalEntry
-from ollama_gateway.ledger.record import Attempt, AuditRecord
+from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.ledger.writer import JournalWriter, write_journal
 from tests.bench.waiting import LongestWait
 from tests.ledger.records import KEY, record

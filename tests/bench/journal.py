@@ -29,8 +29,9 @@ import anyio.lowlevel
 import attrs
 import structlog
 
+from ollama_gateway.ledger.attempted import Attempt
 from ollama_gateway.ledger.journal import Journal, JournalEntry
-from ollama_gateway.ledger.record import Attempt, AuditRecord
+from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.ledger.writer import JournalWriter, write_journal
 from ollama_gateway.services import SHORTEST_PAUSE
 from tests.ledger.records import KEY, record

@@ -11,9 +11,9 @@ from typing import Final
 
 import attrs
 
+from ollama_gateway.ledger.attempted import Attempt
 from ollama_gateway.ledger.document import document_of
 from ollama_gateway.ledger.journal import JournalEntry
-from ollama_gateway.ledger.record import Attempt
 from tests.campaign.audit_log import size_of
 from tests.campaign.conftest import Note
 from tests.campaign.sizes import Sizes

@@ -65,6 +65,8 @@ async def test_a_request_leaves_one_complete_record(autojump_clock: Clock) -> No
         "bytes_in": 64,
         "bytes_out": len(reply.body),
         "changed": None,
+        "client_request_id": None,
+        "trace_id": None,
         "attempts": [
             {
                 "backend": "a",
@@ -73,6 +75,7 @@ async def test_a_request_leaves_one_complete_record(autojump_clock: Clock) -> No
                 "first_chunk_ms": None,
                 "reason": "status_500",
                 "model": None,
+                "ended_ms": 0,
             },
             {
                 "backend": "b",
@@ -81,6 +84,7 @@ async def test_a_request_leaves_one_complete_record(autojump_clock: Clock) -> No
                 "first_chunk_ms": 1000,
                 "reason": None,
                 "model": None,
+                "ended_ms": None,
             },
         ],
     }

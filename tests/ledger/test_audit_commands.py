@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ollama_gateway.ledger.record import Attempt
+from ollama_gateway.ledger.attempted import Attempt
 from ollama_gateway.reasons import StatusReason, reason_of
 from tests.ledger.audit_logs import (
     ESCAPE,
@@ -35,7 +35,8 @@ FIELDS = (
     *("request_id", "started_at", "key_id", "key_name", "end_user", "client", "endpoint"),
     *("dialect", "model", "alias", "backend", "outcome", "reason", "status", "prompt_tokens"),
     *("cached_tokens", "completion_tokens", "tokens_source", "spender", "affinity", "ttft_ms"),
-    *("duration_ms", "bytes_in", "bytes_out", "changed", "attempts"),
+    *("duration_ms", "bytes_in", "bytes_out", "changed", "client_request_id", "trace_id"),
+    "attempts",
 )
 
 
@@ -185,8 +186,8 @@ def test_no_journals_at_all(data_dir: Path) -> None:
 def test_a_whole_request_is_shown(data_dir: Path) -> None:
     """All fields, each attempt, and the outcome and reason in words are printed."""
     attempts = [
-        Attempt("gpu-1", 0.001, reason=reason_of(500)),
-        Attempt("gpu-2", 0.004),
+        Attempt("gpu-1", 0.001, reason=reason_of(500), ended=0.003),
+        Attempt("gpu-2", 0.004, ended=2.5),
         Attempt("gpu-3", 2.004, is_hedge=True, first_chunk=2.5),
     ]
     tokens: dict[str, Any] = {
@@ -196,6 +197,8 @@ def test_a_whole_request_is_shown(data_dir: Path) -> None:
         "tokens_source": "reported",
     }
     ends: dict[str, Any] = {
+        "client_request_id": "mine-1",
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
         "outcome": "upstream_failed",
         "reason": "idle_timeout",
         "backend": "gpu-3",
@@ -204,6 +207,8 @@ def test_a_whole_request_is_shown(data_dir: Path) -> None:
 
     assert ran("audit", "show", "abc") == (
         """request      abc
+client's id  mine-1
+trace        4bf92f3577b34da6a3ce929d0e0e4736
 key          name (id)
 end user     -
 client       192.0.2.7
@@ -225,6 +230,11 @@ recorded in  journal-0.db, record 1
                   +2,004 ms  asked gpu-3 as a hedge, because the first was slow
                   +2,500 ms  first chunk from gpu-3
                   +9,500 ms  ended: upstream_failed
+
+               0                                             9,500 ms
+gpu-1         |-                                                     | failed
+gpu-2         |--------------                                        | cancelled
+gpu-3 (hedge) |           ---########################################| answered
 """
     )
     assert json.loads(ran("audit", "show", "abc", "--json")) == listed()[0]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import attrs
 
+from ollama_gateway.ledger.attempted import Attempt
 from ollama_gateway.ledger.document import document_of, intent_of, killed, to_text
 from ollama_gateway.ledger.fields import stored_fields
 from ollama_gateway.ledger.postgres import COLUMNS
 from ollama_gateway.ledger.read.filtering import Filter
-from ollama_gateway.ledger.record import RECORD_FIELDS, Attempt, AuditRecord
+from ollama_gateway.ledger.record import RECORD_FIELDS, AuditRecord
 from ollama_gateway.reasons import Reason, reason_of
 from tests.ledger.records import record
 
@@ -19,9 +20,10 @@ WHOLE = (
     '"reason":"idle_timeout","status":504,"prompt_tokens":3,"cached_tokens":2,'
     '"completion_tokens":4,"tokens_source":"reported","spender":"s","affinity":"kept","ttft_ms":250.0,'
     '"duration_ms":1234.6,"bytes_in":5,'
-    '"bytes_out":6,"changed":"num_ctx","attempts":[{"backend":"a","started_ms":1.0,"hedge":false,'
-    '"first_chunk_ms":null,"reason":"status_500","model":null},{"backend":"b","started_ms":4.0,'
-    '"hedge":true,"first_chunk_ms":250.0,"reason":null,"model":"m1:latest"}]}'
+    '"bytes_out":6,"changed":"num_ctx","client_request_id":"mine","trace_id":"4bf9","attempts":['
+    '{"backend":"a","started_ms":1.0,"hedge":false,"first_chunk_ms":null,"reason":"status_500",'
+    '"model":null,"ended_ms":3.0},{"backend":"b","started_ms":4.0,'
+    '"hedge":true,"first_chunk_ms":250.0,"reason":null,"model":"m1:latest","ended_ms":null}]}'
 )
 KILLED = (
     '{"request_id":"r","started_at":"2026-01-02T03:04:05.000000+00:00","key_id":"id",'
@@ -29,7 +31,7 @@ KILLED = (
     '"dialect":"ollama","model":"m1:latest","alias":null,"backend":null,"outcome":"killed",'
     '"reason":"killed","status":200,"prompt_tokens":7,"cached_tokens":null,"completion_tokens":5,'
     '"tokens_source":"counted","spender":null,"affinity":null,"ttft_ms":null,"duration_ms":0.0,"bytes_in":0,'
-    '"bytes_out":0,"changed":null,"attempts":[]}'
+    '"bytes_out":0,"changed":null,"client_request_id":null,"trace_id":null,"attempts":[]}'
 )
 
 
@@ -55,8 +57,10 @@ def whole() -> AuditRecord:
         bytes_in=5,
         bytes_out=6,
         changed="num_ctx",
+        client_request_id="mine",
+        trace_id="4bf9",
         attempts=[
-            Attempt("a", 0.001, reason=reason_of(500)),
+            Attempt("a", 0.001, reason=reason_of(500), ended=0.003),
             Attempt("b", 0.004, is_hedge=True, first_chunk=0.25, model="m1:latest"),
         ],
     )
@@ -114,7 +118,8 @@ def test_what_is_not_marked_is_not_stored() -> None:
     stored = {field.attribute for field in stored_fields(AuditRecord)}
 
     running = {"arrived", "chunks", "text", "heard", "is_strict", "is_finalized"}
+    running |= {"trace", "admitted", "queued"}
     assert held - stored == running
     assert {field.attribute for field in stored_fields(Attempt)} == {
-        *("backend", "started", "is_hedge", "first_chunk", "reason", "model")
+        *("backend", "started", "is_hedge", "first_chunk", "reason", "model", "ended")
     }

@@ -99,12 +99,12 @@ async def test_a_client_that_leaves_in_line_delays_no_other(number: int) -> None
         await trio.lowlevel.checkpoint()
         leaving.cancel()
     assert passed >= set(range(7)) - {number}
-    assert not pacer._is_waiting
+    assert not pacer._is_opened_next
     assert not pacer._starting
 
 
-async def test_streams_go_on_a_few_at_a_time_while_requests_wait(turns: Turns) -> None:
-    """While requests wait, streams go on a few a turn; afterwards all go on."""
+async def test_streams_that_wait_go_on_a_few_at_a_time(turns: Turns) -> None:
+    """Streams go on a few a turn while requests wait, and also once the last one has started."""
     pacer, went = StartPacer(starts_per_turn=1, running_per_turn=2), []
 
     async def stream() -> None:
@@ -112,20 +112,22 @@ async def test_streams_go_on_a_few_at_a_time_while_requests_wait(turns: Turns) -
         went.append((turns.number, bool(pacer._starting)))
 
     async with trio.open_nursery() as nursery:
-        for _ in range(20):
+        for _ in range(5):
             nursery.start_soon(pacer.wait_to_start)
         await trio.lowlevel.checkpoint()
         for _ in range(20):
             nursery.start_soon(stream)
-    while_others_waited = Counter(turn for turn, others_wait in went if others_wait)
-    assert max(while_others_waited.values()) == 2
+    assert max(Counter(turn for turn, _ in went).values()) == 2
+    assert Counter(others_wait for _, others_wait in went)[False] > 2
     assert len(went) == 20
     assert not pacer._running
+    assert not pacer._is_opened_next
 
 
-@pytest.mark.parametrize("number", range(3))
-async def test_a_stream_that_ends_holds_up_no_other(number: int) -> None:
-    """A stream that is cancelled while it gives way delays no other."""
+@pytest.mark.parametrize("turn", range(8))
+@pytest.mark.parametrize("number", range(6))
+async def test_a_stream_that_ends_holds_up_no_other(number: int, turn: int) -> None:
+    """A stream that is cancelled while it gives way delays no other, also if it opens a turn."""
     pacer, went, leaving = (
         StartPacer(starts_per_turn=1, running_per_turn=1),
         set(),
@@ -141,12 +143,14 @@ async def test_a_stream_that_ends_holds_up_no_other(number: int) -> None:
         for _ in range(4):
             nursery.start_soon(pacer.wait_to_start)
         await trio.lowlevel.checkpoint()
-        for which in range(3):
+        for which in range(6):
             nursery.start_soon(stream, which)
-        await trio.lowlevel.checkpoint()
+        for _ in range(turn):
+            await trio.lowlevel.checkpoint()
         leaving.cancel()
-    assert went >= set(range(3)) - {number}
+    assert went >= set(range(6)) - {number}
     assert not pacer._running
+    assert not pacer._is_opened_next
 
 
 async def test_a_stream_does_not_wait_if_no_request_waits() -> None:

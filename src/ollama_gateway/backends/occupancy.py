@@ -54,6 +54,8 @@ class Slot:
     """Breakers whose probe this attempt is, until it has a result for them."""
     reason: AnyReason | None = attrs.field(default=None, init=False)
     """Why the attempt failed."""
+    queued: float | None = attrs.field(default=None, init=False)
+    """When the request joined the line in which it waited for this slot, if it did."""
     _stream: StreamStart | None = attrs.field(default=None, init=False)
     """The stream that it is receiving, if any."""
     _has_answered: bool = attrs.field(default=False, init=False)
@@ -100,6 +102,11 @@ class Slot:
             backends=backends,
             probes=probes,
         )
+
+    def after_queue(self, since: float) -> Slot:
+        """Note since when the request waited in line for this slot, and return it."""
+        self.queued = since
+        return self
 
     @property
     def affinity(self) -> AffinityKind | None:

@@ -216,7 +216,7 @@ class Candidates:
                 wait.taken.release_probe()
                 wait.taken.release()
             raise
-        return wait.taken if isinstance(wait.taken, Slot) else None
+        return wait.taken.after_queue(now) if isinstance(wait.taken, Slot) else None
 
     def _check_backoffs(self, deadline: float, now: float) -> None:
         """Raise Unavailable if all backends back off for longer than the request may wait."""

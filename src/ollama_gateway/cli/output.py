@@ -33,6 +33,8 @@ __all__ = [
     "print_table",
     "say",
     "say_over",
+    "shows_blocks",
+    "terminal_width",
 ]
 
 _MAX_BAR: Final = 24
@@ -49,6 +51,20 @@ def confirm(question: str) -> None:
 def is_terminal() -> bool:
     """Whether people see stdout and stderr, so that hints are worth a line."""
     return sys.stdout.isatty() and sys.stderr.isatty()
+
+
+def shows_blocks() -> bool:
+    """Whether stdout is a terminal whose encoding has block characters."""
+    try:
+        "█▒".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeError, LookupError):
+        return False
+    return sys.stdout.isatty()
+
+
+def terminal_width() -> int:
+    """Return the characters of a line of the terminal; 80 where stdout is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 80
 
 
 def count_of(count: int, noun: str) -> str:
@@ -129,5 +145,5 @@ def _bars(layout: Layout, amounts: Sequence[int | None]) -> list[str]:
     """Return bars for the rest of the lines; the largest amount has the longest."""
     most = max(filter(None, amounts), default=0)
     room = _MAX_BAR if layout.width is None else min(_MAX_BAR, layout.width - layout.length - 2)
-    mark = "█" if sys.stdout.isatty() else "#"
+    mark = "█" if shows_blocks() else "#"
     return [mark * -(-max(room, 0) * amount // most) if amount else "" for amount in amounts]

@@ -35,6 +35,7 @@ from ollama_gateway.flow.scrubbing import error_for_client
 from ollama_gateway.reasons import Reason
 from ollama_gateway.wire.dialects import Reading
 from ollama_gateway.wire.frames import FrameGarbled, Frames, FrameTooLong, LineFrames, frames_for
+from ollama_gateway.wire.headers import Headers
 from ollama_gateway.wire.whole import WholeAnswer
 
 DELIMITERS: Final = {b"content-length", b"transfer-encoding"}
@@ -90,8 +91,10 @@ class GoodAnswer:
             self.slot.release()
 
 
-async def try_backend(slot: Slot, call: ModelCall, key_id: str, budget: AnswerBudget) -> GoodAnswer:
-    """Ask the backend of a slot for a good chunk; the answer then owns the slot.
+async def try_backend(
+    slot: Slot, call: ModelCall, key_id: str, budget: AnswerBudget, headers: Headers
+) -> GoodAnswer:
+    """Ask the backend of a slot for a good chunk, with these headers; the answer owns the slot.
 
     Raises AttemptFailed, BackendRefused, and Unavailable where `budget` has no room for the answer.
     Fails at once with `backend_down` when discovery finds that the backend is down.
@@ -100,20 +103,22 @@ async def try_backend(slot: Slot, call: ModelCall, key_id: str, budget: AnswerBu
     with trio.CancelScope() as scope:
         unanswered[scope] = call.model
         try:
-            return await _ask(slot, call, key_id, AnswerMemory(budget))
+            return await _ask(slot, call, key_id, AnswerMemory(budget), headers)
         finally:
             del unanswered[scope]
     raise AttemptFailed(Reason.BACKEND_DOWN, BackendFault.NONE)
 
 
-async def _ask(slot: Slot, call: ModelCall, key_id: str, memory: AnswerMemory) -> GoodAnswer:
+async def _ask(
+    slot: Slot, call: ModelCall, key_id: str, memory: AnswerMemory, headers: Headers
+) -> GoodAnswer:
     backend = slot.backend
     change = call.load_change(backend)
     context = change.num_ctx or call.load.asked.num_ctx
     if not slot.is_slotless:
         note_context(backend, call.model, context)
     body = call.body_for(backend, change)
-    message = backend.outgoing.message(call.endpoint.method, call.path, call.headers, body)
+    message = backend.outgoing.message(call.endpoint.method, call.path, headers, body)
     try:
         incoming = await backend.transport.ask(message, key_id)
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:

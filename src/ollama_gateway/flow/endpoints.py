@@ -60,6 +60,8 @@ class Endpoint:
     parameter: Literal["", "model", "digest"] = ""
     """The further path segment that it takes."""
 
+    operation: Literal["chat", "text_completion", "embeddings", ""] = ""
+    """In the words of OpenTelemetry's conventions; empty where no model runs."""
     shape: Shape = attrs.field(factory=dict)
     """Members of a good answer, which has at least one of them."""
     streams_by_default: bool | None = None
@@ -118,6 +120,7 @@ DESCRIPTION: Final = {"model_info": "{", "modelfile": '"'}
 _native = partial(
     Endpoint,
     group="inference",
+    operation="chat",
     streams_by_default=True,
     bounds=NUM_PREDICT,
     takes_load_options=True,
@@ -126,14 +129,20 @@ _native = partial(
 _openai = partial(
     Endpoint,
     group="inference",
+    operation="chat",
     streams_by_default=False,
     loads=True,
     decodes=True,
 )
 _searching = partial(
-    Endpoint, group="inference", streams_by_default=False, searches=True, decodes=True
+    Endpoint,
+    group="inference",
+    operation="chat",
+    streams_by_default=False,
+    searches=True,
+    decodes=True,
 )
-_embeddings = partial(Endpoint, group="embeddings")
+_embeddings = partial(Endpoint, group="embeddings", operation="embeddings")
 _describing = partial(Endpoint, group="read", is_slotless=True, is_rewritten=True)
 _management = partial(Endpoint, group="manage")
 _making = partial(
@@ -147,7 +156,9 @@ _listing = partial(Endpoint, group="read", method="GET", answers_head=True)
 
 INFERENCE: Final = (
     _native("/api/chat", shape=CHAT, wordless={"message": {"role": "assistant", "content": ""}}),
-    _native("/api/generate", shape=GENERATE, wordless={"response": ""}),
+    _native(
+        "/api/generate", operation="text_completion", shape=GENERATE, wordless={"response": ""}
+    ),
     _embeddings(
         "/api/embed",
         inputs="input",
@@ -169,7 +180,7 @@ INFERENCE: Final = (
     _openai(
         "/v1/chat/completions", shape=CHOICES, bounds=MAX_COMPLETION_TOKENS, content_in_parts=True
     ),
-    _openai("/v1/completions", shape=CHOICES, bounds=MAX_TOKENS),
+    _openai("/v1/completions", operation="text_completion", shape=CHOICES, bounds=MAX_TOKENS),
     _embeddings("/v1/embeddings", inputs="input", shape={"data": "[{"}, decodes=True),
     _searching("/v1/responses", shape={"output": "[{"}, bounds=MAX_OUTPUT_TOKENS),
     _searching("/v1/messages", shape=MESSAGE, bounds=MAX_TOKENS),

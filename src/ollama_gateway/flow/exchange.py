@@ -37,6 +37,7 @@ from ollama_gateway.flow.changing_heads import ChangingHeads
 from ollama_gateway.flow.deadline import Deadline, Deadlines
 from ollama_gateway.flow.failures import AttemptFailed
 from ollama_gateway.flow.fallbacks import Fallbacks
+from ollama_gateway.flow.forwarding import attempt_headers
 from ollama_gateway.flow.pinging import PingedRace
 from ollama_gateway.flow.race import Race, Rules
 from ollama_gateway.flow.relay import relay
@@ -45,7 +46,8 @@ from ollama_gateway.flow.target import backend_override
 from ollama_gateway.flow.unloading import JSON, loaded_at, unload_at_once, unloaded_answer
 from ollama_gateway.keys.cache import KeyCache
 from ollama_gateway.keys.key import Principal
-from ollama_gateway.ledger.record import Attempt, AuditRecord, Ledger
+from ollama_gateway.ledger.attempted import Attempt
+from ollama_gateway.ledger.record import AuditRecord, Ledger
 from ollama_gateway.limits.leases import Cost, Lease, Limiter
 from ollama_gateway.limits.quota import Quota
 from ollama_gateway.models.policies import LoadPolicies
@@ -193,16 +195,26 @@ class Exchange:
         if call.may_write_unheard:
             note.pace = slot.health.pace
         record.attempts.append(note)
+        if record.queued is None and slot.queued is not None:
+            record.queued = slot.queued - ask.arrived
         if call.alias is not None:
             record.model = note.model = slot.model.short
         try:
-            answer = await try_backend(slot, call.to(slot.model), record.key_id, self.answers)
-        except (AttemptFailed, GatewayError) as failure:
-            note.reason = failure.reason
+            answer = await try_backend(
+                slot,
+                call.to(slot.model),
+                record.key_id,
+                self.answers,
+                attempt_headers(call.headers, record, note),
+            )
+        except BaseException as failure:
+            note.ended = clock.now() - ask.arrived
+            if isinstance(failure, AttemptFailed | GatewayError):
+                note.reason = failure.reason
             raise
         finally:
             note.reason = note.reason or slot.reason  # the slot's, if the attempt lost to its hedge
-        note.first_chunk = clock.now() - ask.arrived
+        note.answered(clock.now() - ask.arrived, record.attempts)
         return answer
 
     async def _finish(

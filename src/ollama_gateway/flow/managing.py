@@ -29,8 +29,10 @@ from ollama_gateway.errors import GatewayError, Unavailable, UpstreamFailed, Ups
 from ollama_gateway.flow.ask import Ask, Downstream
 from ollama_gateway.flow.command import Command
 from ollama_gateway.flow.failures import BackendRefused
+from ollama_gateway.flow.forwarding import attempt_headers
 from ollama_gateway.flow.relay import Finish
-from ollama_gateway.ledger.record import Attempt, AuditRecord
+from ollama_gateway.ledger.attempted import Attempt
+from ollama_gateway.ledger.record import AuditRecord
 from ollama_gateway.reasons import AnyReason, Reason, reason_of
 from ollama_gateway.wire.dialects import Dialect, Reading
 from ollama_gateway.wire.frames import Frames, FrameTooLong, WholeBody, frames_for
@@ -81,9 +83,12 @@ async def send_command(
     note = Attempt(backend.name, anyio.current_time() - ask.arrived)
     record.attempts.append(note)
     try:
-        response = await _send(backend, command, ask.downstream, record, idle)
-    except GatewayError as error:
-        note.reason = error.reason
+        headers = attempt_headers(command.headers, record, note)
+        response = await _send(backend, command, headers, ask.downstream, record, idle)
+    except BaseException as error:
+        note.ended = anyio.current_time() - ask.arrived
+        if isinstance(error, GatewayError):
+            note.reason = error.reason
         raise
     note.first_chunk = record.ttft = anyio.current_time() - ask.arrived
     try:
@@ -93,11 +98,15 @@ async def send_command(
 
 
 async def _send(
-    backend: Backend, command: Command, downstream: Downstream, record: AuditRecord, idle: float
+    backend: Backend,
+    command: Command,
+    headers: Headers,
+    downstream: Downstream,
+    record: AuditRecord,
+    idle: float,
 ) -> httpx.Response:
     seconds = math.inf if command.reports_only_the_end else idle
     with _time_limit(backend, seconds) as waiting:
-        headers = list(command.headers)
         content: bytes | httpx.AsyncByteStream
         if isinstance(command.body, bytes):
             content = command.body

@@ -8,8 +8,9 @@ A drain has three steps: accept the whole backlog, close the sockets, then close
 while the others answer the requests that they have. The caller sets its deadline.
 
 Several processes may share a socket. Then the process with the fewest connections accepts first:
-the others wait up to a few milliseconds and accept one connection at a time. A process that is full
-waits longer before it turns a client away, so that a process with room can accept the client.
+the others wait up to a few milliseconds before each few connections. One at a time would be fairer,
+but a burst then waits for as many turns of the event loop as it has connections. A process that is
+full waits longer before it turns a client away, so that a process with room can accept the client.
 """
 
 from __future__ import annotations
@@ -152,12 +153,9 @@ class Listener:
             if self.is_shared:
                 await trio.sleep(self._accept_delay())
             try:
-                for count in range(1, BACKLOG + 1):
+                for _ in range(ACCEPTS_PER_TURN):
                     if not self._take(sock, start):
                         break
-                    # Let accepted connections run; on a shared socket, let others take the next.
-                    if self.is_shared or count % ACCEPTS_PER_TURN == 0:
-                        await trio.lowlevel.checkpoint()
             except OSError as error:
                 log.warning("cannot accept", reason=error.strerror)
                 await trio.sleep(OUT_OF_FILES_PAUSE)

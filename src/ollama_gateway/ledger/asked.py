@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -11,6 +12,7 @@ BODY_FIELD: Final = "body:"
 """Stands before a field of the body in place of a header's name."""
 MAX_USER: Final = 256
 """Bytes of the header that names the end user."""
+_REQUEST_ID: Final = re.compile(rb"[!-~]{1,128}")
 
 
 class RequestFacts(Protocol):
@@ -67,6 +69,14 @@ def end_user(caller: Caller, ask: RequestFacts) -> str | None:
     wanted = caller.user_header.encode()
     value = next((value for name, value in ask.headers if name == wanted), b"")
     return _one_line(value[:MAX_USER].decode("utf-8", "replace"))
+
+
+def client_request_id(ask: RequestFacts) -> str | None:
+    """Return the client's own id of the request; None if it has none that is short and plain."""
+    for name, value in ask.headers:
+        if name == b"x-request-id":
+            return value.decode() if _REQUEST_ID.fullmatch(value) else None
+    return None
 
 
 def end_user_in(document: dict[str, object], caller: Caller) -> str | None:

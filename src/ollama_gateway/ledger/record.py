@@ -18,10 +18,10 @@ import attrs
 
 from ollama_gateway import clock
 from ollama_gateway.errors import GatewayError
-from ollama_gateway.ledger.asked import Caller, RequestFacts, end_user
+from ollama_gateway.ledger.asked import Caller, RequestFacts, client_request_id, end_user
+from ollama_gateway.ledger.attempted import ATTEMPT_FIELDS, Attempt
 from ollama_gateway.ledger.fields import (
     COUNT,
-    FLAG,
     MILLISECONDS,
     MOMENT,
     TEXT,
@@ -34,28 +34,7 @@ from ollama_gateway.wire.counting import BYTES_PER_TOKEN
 
 if TYPE_CHECKING:
     from ollama_gateway.ledger.writer import JournalWriter
-
-
-@attrs.define
-class Attempt:
-    """One backend asked for one request; times in seconds after the request arrived."""
-
-    backend: str = attrs.field(metadata=stored(TEXT))
-    started: float = attrs.field(metadata=stored(MILLISECONDS, "started_ms"))
-    is_hedge: bool = attrs.field(default=False, metadata=stored(FLAG, "hedge"))
-    """Whether it began while another attempt was running."""
-    first_chunk: float | None = attrs.field(
-        default=None, metadata=stored(MILLISECONDS, "first_chunk_ms")
-    )
-    reason: AnyReason | None = attrs.field(default=None, metadata=stored(TEXT))
-    """Why it failed; None while it runs and when it answered."""
-    model: str | None = attrs.field(default=None, metadata=stored(TEXT))
-    """The model that was asked, if the request named an alias."""
-    pace: float = 0.0
-    """Tokens a second that the backend is known to write before it sends anything."""
-
-
-ATTEMPT_FIELDS: Final = stored_fields(Attempt)
+    from ollama_gateway.tracing.context import RequestTrace, Tracer
 
 
 @attrs.define(kw_only=True)
@@ -109,8 +88,18 @@ class AuditRecord:
     bytes_out: int = attrs.field(default=0, metadata=stored(COUNT))
     changed: str | None = attrs.field(default=None, metadata=stored(TEXT))
     """The names of what the gateway changed in the request, separated by commas."""
+    client_request_id: str | None = attrs.field(default=None, metadata=stored(TEXT))
+    """The client's own `X-Request-Id`."""
+    trace_id: str | None = attrs.field(default=None, metadata=stored(TEXT))
+    """Of the trace that has its spans, or to which its client says that it belongs."""
     attempts: list[Attempt] = attrs.field(factory=list, metadata=stored(list_of(ATTEMPT_FIELDS)))
 
+    trace: RequestTrace | None = None
+    """Its span, where tracing is on."""
+    admitted: float | None = None
+    """When it was admitted, in seconds after it arrived."""
+    queued: float | None = None
+    """When it first joined the line of those that wait for room, in seconds after it arrived."""
     arrived: float
     """Seconds on the event loop's clock."""
     chunks: int = 0
@@ -193,11 +182,14 @@ class Ledger:
 
     sinks: Sequence[Sink]
     writer: JournalWriter | None = None
+    tracer: Tracer | None = None
+    """Begins the traces of requests; None where tracing is off."""
 
     async def admit(self, record: AuditRecord) -> None:
         """Record that the request goes upstream now; raises Unavailable if that fails."""
         if self.writer is not None:
             await self.writer.admit(record)
+        record.admitted = clock.now() - record.arrived
 
     async def finalize(self, record: AuditRecord) -> None:
         """Record that the whole answer is there; raises Unavailable if that fails."""
@@ -212,6 +204,7 @@ class Ledger:
 
         Entering raises Unavailable if the record of a request that is served might be lost.
         """
+        trace = None if self.tracer is None else self.tracer.begin(ask.headers)
         record = AuditRecord(
             request_id=ask.request_id,
             key_id=caller.key_id,
@@ -220,6 +213,9 @@ class Ledger:
             dialect=ask.dialect_name,
             client=ask.client,
             end_user=end_user(caller, ask),
+            client_request_id=client_request_id(ask),
+            trace_id=trace.trace_id if trace is not None and trace.is_known else None,
+            trace=trace,
             arrived=ask.arrived,
             is_strict=self.writer is not None and self.writer.is_strict,
         )

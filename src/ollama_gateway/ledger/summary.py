@@ -49,3 +49,5 @@ def _parts(fields: Fields) -> Iterator[str]:
         yield f"first chunk {first_chunk}"
     if tokens := tokens_of(fields):
         yield f"tokens {tokens}"
+    if trace := fields.get("trace_id"):
+        yield f"trace {trace}"

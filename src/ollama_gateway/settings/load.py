@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ollama_gateway.settings.tables import Origin, Table
 
 _LONGEST_LINE: Final = 500
+_ASK_FOR_TRACES: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 class SettingsError(Exception):
@@ -108,14 +109,16 @@ def load(
     problems += [*checks.duplicates(listed), *checks.of_header_names(listed)]
     if problems:
         raise SettingsError(tuple(dict.fromkeys(map(_clipped, problems))), source)
+    otel, doubts = _otel(env)
     settings = Settings(
         **{table.path: value for table, value in sections},
         backends=tuple(backend for _, backend in backends),
         models=tuple(rules for _, rules in models),
         aliases=aliases,
+        otel=otel,
         source=source and source.absolute(),
     )
-    warnings = [*tables.unknown_variables(env), *checks.warnings(sections, backends)]
+    warnings = [*tables.unknown_variables(env), *checks.warnings(sections, backends), *doubts]
     return Loaded(
         settings,
         source,
@@ -123,6 +126,18 @@ def load(
         {**_origins(sections, backends, models), "aliases": aliases_from},
         hints=tuple(hints(settings.backends)),
     )
+
+
+def _otel(env: Mapping[str, str]) -> tuple[tuple[tuple[str, str], ...], list[str]]:
+    """Return OpenTelemetry's variables, if they say where traces go, and warnings about them."""
+    if not any(name in env for name in _ASK_FOR_TRACES):
+        return (), []
+    from ollama_gateway.tracing.environment import read_tracing  # noqa: PLC0415 - see above
+
+    tracing, warnings = read_tracing(env)
+    if tracing is None:
+        return (), warnings
+    return tuple(item for item in env.items() if item[0].startswith("OTEL_")), warnings
 
 
 def _without_empty(environ: Mapping[str, str]) -> dict[str, str]:

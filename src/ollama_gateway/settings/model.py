@@ -272,6 +272,8 @@ class Settings:
     log: LogSettings = LogSettings()
     aliases: Aliases = NO_ALIASES
     """Names that stand for models."""
+    otel: tuple[tuple[str, str], ...] = attrs.field(default=(), eq=False, repr=False)
+    """OpenTelemetry's variables by name, if they say where traces go; they may hold secrets."""
     source: Path | None = attrs.field(default=None, eq=False)
     """The absolute path of the settings file; None if there is none. Equal settings may have
     different files."""

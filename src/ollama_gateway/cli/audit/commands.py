@@ -48,7 +48,7 @@ from ollama_gateway.cli.audit.unknown import exit_if_unknown
 from ollama_gateway.cli.audit.verify import verify
 from ollama_gateway.cli.load_settings import load_for_stores
 from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
-from ollama_gateway.cli.output import TablePrinter, print_json, say
+from ollama_gateway.cli.output import TablePrinter, print_json, say, shows_blocks, terminal_width
 from ollama_gateway.ledger.read.filtering import Filter
 from ollama_gateway.ledger.read.records import StoredRecord
 from ollama_gateway.settings import Settings
@@ -118,7 +118,12 @@ def show(
             print_json(record.document)
         else:
             is_change = record.kind == "change"
-            for line in render_change(record) if is_change else render.render_record(record):
+            lines = (
+                render_change(record)
+                if is_change
+                else render.render_record(record, terminal_width(), blocks=shows_blocks())
+            )
+            for line in lines:
                 say(line)
 
 

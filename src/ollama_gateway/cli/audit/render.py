@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from ollama_gateway.cli.audit.bars import BLOCKS, PLAIN, attempt_bars
 from ollama_gateway.cli.audit.outcomes import OUTCOMES
 from ollama_gateway.cli.table import NOTHING, Column, Row
 from ollama_gateway.ledger.document import Document
@@ -29,18 +30,25 @@ def row_of(record: StoredRecord) -> Row:
     return tuple(NOTHING if cell is None else str(cell) for cell in _cells(record.document))
 
 
-def render_record(record: StoredRecord) -> Iterator[str]:
-    """Yield the lines of `audit show`."""
+def render_record(record: StoredRecord, width: int = 80, *, blocks: bool) -> Iterator[str]:
+    """Yield the lines of `audit show`; `blocks` says whether bars are drawn with blocks."""
     for name, value in _facts(record):
         yield f"{name:<13}{value}"
     yield ""
     for when, what in timeline(record.document):
         yield f"{when:>27}  {what}"
+    if bars := attempt_bars(record.document, width, BLOCKS if blocks else PLAIN):
+        yield ""
+        yield from bars
 
 
 def _facts(record: StoredRecord) -> Iterator[tuple[str, str]]:
     document = record.document
     yield "request", _shown(document["request_id"])
+    if document["client_request_id"]:
+        yield "client's id", _shown(document["client_request_id"])
+    if document["trace_id"]:
+        yield "trace", _shown(document["trace_id"])
     yield "key", f"{_shown(document['key_name'])} ({_shown(document['key_id'])})"
     yield "end user", _shown(document["end_user"])
     yield "client", _shown(document["client"])

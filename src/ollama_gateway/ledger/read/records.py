@@ -12,10 +12,11 @@ from typing import Any, Final, Literal, NoReturn
 
 import attrs
 
+from ollama_gateway.ledger.attempted import ATTEMPT_FIELDS
 from ollama_gateway.ledger.document import CHANGE_TYPES, Document, is_change
 from ollama_gateway.ledger.fields import JsonTypes
 from ollama_gateway.ledger.read.page import MAX_INT64
-from ollama_gateway.ledger.record import ATTEMPT_FIELDS, RECORD_FIELDS
+from ollama_gateway.ledger.record import RECORD_FIELDS
 
 _TYPES: Final = {field.name: field.form.json for field in RECORD_FIELDS}
 _TYPES_OF_ATTEMPT: Final = {field.name: field.form.json for field in ATTEMPT_FIELDS}
