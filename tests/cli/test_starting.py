@@ -65,7 +65,7 @@ MOST = {
     "usage": 115,
     "backup b.tar": 125,
     "restore b.tar": 125,
-    "db migrate": 107,
+    "db migrate": 110,
     "probe": 100,
     "models": 100,
     "pull m --all": 100,
