@@ -15,10 +15,13 @@ import attrs
 import typer
 
 from ollama_gateway.cli import data_dir, startable
-from ollama_gateway.cli.admin import NoAnswer
+from ollama_gateway.cli.admin import NoAnswer, Refused, unanswered
 from ollama_gateway.cli.load_settings import exit_on_problems, load_or_exit, warn
 from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import exit_with, print_json, print_table, say
+from ollama_gateway.cli.remote.address import AdminAddress
+from ollama_gateway.cli.remote.anywhere import anywhere
+from ollama_gateway.cli.remote.choice import HERE, GatewayChoice
 from ollama_gateway.cli.table import Column
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Loaded, Settings, SettingsError, load
@@ -130,7 +133,7 @@ def show(
 
     loaded = load_or_exit(config)
     shown = shown_settings(loaded)
-    pending = pending_or_none(loaded.settings.server)
+    pending = pending_or_none(AdminAddress.of_settings(loaded.settings.server))
     if as_json:
         settings = {one.path: {"value": one.value, "origin": one.origin} for one in shown}
         source = None if loaded.source is None else str(loaded.source)
@@ -144,8 +147,9 @@ def show(
 
 
 @app.command()
+@anywhere
 def diff(
-    config: ConfigOption = None,
+    gateway: GatewayChoice = HERE,
     wide: WideOption = False,  # noqa: FBT002 - a flag
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
@@ -153,11 +157,13 @@ def diff(
     from ollama_gateway.cli.pending import ask_pending  # noqa: PLC0415 - asks a gateway
     from ollama_gateway.cli.reload import text_of  # noqa: PLC0415
 
-    server = load_or_exit(config).settings.server
+    address = gateway.admin()
     try:
-        pending = ask_pending(server)
+        pending = ask_pending(address)
+    except Refused as error:
+        exit_with(1, f"gatewayctl config: {unanswered(address, error)}")
     except NoAnswer:
-        exit_with(1, f"no gateway at {server.admin_bind} can tell: is it running?")
+        exit_with(1, f"no gateway at {address.shown} can tell: is it running?")
     if as_json:
         print_json([attrs.asdict(change) for change in pending])
         return

@@ -12,15 +12,16 @@ from urllib.parse import quote, urlencode
 
 import typer
 
-from ollama_gateway.cli.admin import NoAnswer, ask
+from ollama_gateway.cli.admin import NoAnswer, ask, unanswered, unexpected
 from ollama_gateway.cli.completion import complete_key, complete_model
 from ollama_gateway.cli.known_names import model_names
-from ollama_gateway.cli.load_settings import load_or_exit
-from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
+from ollama_gateway.cli.options import JsonOption, WideOption
 from ollama_gateway.cli.output import exit_with, print_json, print_table, say
+from ollama_gateway.cli.remote.address import AdminAddress
+from ollama_gateway.cli.remote.anywhere import anywhere
+from ollama_gateway.cli.remote.choice import HERE, GatewayChoice
 from ollama_gateway.cli.table import Column
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import ServerSettings, Settings
 from ollama_gateway.settings.units import shown
 from ollama_gateway.suggestions import did_you_mean
 
@@ -62,11 +63,12 @@ _COLUMNS: Final = (
 )
 
 
+@anywhere
 def explain(
     model: AskedModelArgument,
     key: ForKeyOption = None,
     session: SessionOption = None,
-    config: ConfigOption = None,
+    gateway: GatewayChoice = HERE,
     wide: WideOption = False,  # noqa: FBT002 - a flag
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
@@ -74,18 +76,17 @@ def explain(
 
     Exit 1 if it would go to none, or if the key may not use the model.
     """
-    settings = load_or_exit(config).settings
-    server = settings.server
+    address = gateway.admin()
     try:
-        explained = _ask(server, model, key, session)
+        explained = _ask(address, model, key, session)
         found = _backends(explained)
         rows, models = [_row(backend) for backend in found], _models_of_alias(explained)
         answering = [str(backend.get("model", "-")) for backend in found]
-    except NoAnswer:
-        exit_with(1, f"gatewayctl explain: no gateway answers on {server.admin_bind}")
+    except NoAnswer as error:
+        exit_with(1, f"gatewayctl explain: {unanswered(address, error)}")
     may_use = _may_use(explained)
     if not explained["candidates"]:
-        _say_what_is_near(settings, model)
+        _say_what_is_near(address, model)
     if as_json:
         print_json(explained)
     else:
@@ -100,23 +101,23 @@ def explain(
     raise typer.Exit(0 if explained["candidates"] and may_use else 1)
 
 
-def _say_what_is_near(settings: Settings, model: str) -> None:
+def _say_what_is_near(address: AdminAddress, model: str) -> None:
     """Print a line about a model that no backend lists, if another has such a name."""
-    known = model_names(settings)
+    known = model_names(address)
     if model not in known and (near := did_you_mean(model, known)):
         say(f"gatewayctl explain: no backend lists {shown(model)}{near}", err=True)
 
 
 def _ask(
-    server: ServerSettings, model: str, key: str | None, session: str | None
+    address: AdminAddress, model: str, key: str | None, session: str | None
 ) -> dict[str, Any]:
     given = {"key": key, "session": session}
     query = urlencode({name: value for name, value in given.items() if value})
-    answer = ask(server, f"/explain/{quote(model, safe='')}{'?' if query else ''}{query}")
+    answer = ask(address, f"/explain/{quote(model, safe='')}{'?' if query else ''}{query}")
     if answer.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}:
         exit_with(1, f"gatewayctl explain: {printable(str(answer.value.get('error')))}")
     if answer.status != HTTPStatus.OK:
-        raise NoAnswer
+        raise unexpected(answer)
     return answer.value
 
 

@@ -18,15 +18,16 @@ import attrs
 from ollama_gateway.cli.admin import AdminAnswer, NoAnswer, ask
 from ollama_gateway.cli.lines import print_json, say
 from ollama_gateway.cli.load_settings import load_silently
+from ollama_gateway.cli.remote.address import AdminAddress
+from ollama_gateway.cli.remote.choice import HERE, GatewayChoice
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import ServerSettings
 
 
 @attrs.frozen
 class HealthQuestion:
     """What the command line asks."""
 
-    config: Path | None = None
+    gateway: GatewayChoice = HERE
     ready: bool = False
     """Whether the exit code tells readiness."""
     as_json: bool = False
@@ -42,7 +43,7 @@ def question_of(arguments: Sequence[str]) -> HealthQuestion | None:
             case ["--json", *rest]:
                 question = attrs.evolve(question, as_json=True)
             case ["--config", name, *rest] if name and not name.startswith("-"):
-                question = attrs.evolve(question, config=Path(name))
+                question = attrs.evolve(question, gateway=GatewayChoice(config=Path(name)))
             case _:
                 return None
     return question
@@ -50,12 +51,12 @@ def question_of(arguments: Sequence[str]) -> HealthQuestion | None:
 
 def answer(question: HealthQuestion) -> int:
     """Print the state of the gateway and return the exit code."""
-    server = load_silently(question.config).settings.server
-    state = _state(server)
+    address = _address(question.gateway)
+    state = _state(address)
     if question.as_json:
         print_json(state)
     elif not state["alive"]:
-        say(f"not running: nothing answers on {server.admin_bind}")
+        say(f"not running: nothing answers on {address.shown}")
     else:
         for line in _lines(state):
             say(line)
@@ -70,10 +71,16 @@ def _lines(state: dict[str, Any]) -> list[str]:
     return [f"not ready: {reasons}", *(f"degraded: {one}" for one in degraded)]
 
 
-def _state(server: ServerSettings) -> dict[str, Any]:
+def _address(gateway: GatewayChoice) -> AdminAddress:
+    """Return where to ask; no line says which settings those are, as this runs every few seconds."""
+    far = gateway.remote()
+    return far or AdminAddress.of_settings(load_silently(gateway.config).settings.server)
+
+
+def _state(address: AdminAddress) -> dict[str, Any]:
     try:
-        if ask(server, "/healthz").status == HTTPStatus.OK:
-            return {"alive": True, **_readiness(ask(server, "/readyz"))}
+        if ask(address, "/healthz").status == HTTPStatus.OK:
+            return {"alive": True, **_readiness(ask(address, "/readyz"))}
     except NoAnswer:
         pass
     return {"alive": False, "ready": False, "reasons": ["not running"]}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from ollama_gateway.cli.remote.address import AdminAddress
 from ollama_gateway.settings import Settings
 
 if TYPE_CHECKING:

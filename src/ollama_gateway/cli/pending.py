@@ -8,10 +8,11 @@ from typing import Any
 
 import attrs
 
-from ollama_gateway.cli.admin import NoAnswer, ask
+from ollama_gateway.cli.admin import NoAnswer, ask, unexpected
 from ollama_gateway.cli.lines import say
+from ollama_gateway.cli.remote.address import AdminAddress
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import ServerSettings, Settings
+from ollama_gateway.settings import Settings
 from ollama_gateway.settings.model import SECTIONS, fields_of
 
 
@@ -27,24 +28,24 @@ class PendingChange:
     needs_restart: bool
 
 
-def ask_pending(server: ServerSettings) -> Sequence[PendingChange]:
-    """Ask the gateway of these settings.
+def ask_pending(address: AdminAddress) -> Sequence[PendingChange]:
+    """Ask the gateway at this address.
 
     Raises:
         NoAnswer: no gateway answers, or it cannot tell: it is older, or its settings are wrong.
 
     """
-    answer = ask(server, "/diff.json")
+    answer = ask(address, "/diff.json")
     changes = answer.value.get("changes")
     if answer.status != HTTPStatus.OK or not isinstance(changes, list):
-        raise NoAnswer
+        raise unexpected(answer)
     return [_read(change) for change in changes]
 
 
-def pending_or_none(server: ServerSettings) -> Sequence[PendingChange]:
+def pending_or_none(address: AdminAddress) -> Sequence[PendingChange]:
     """Do the same; nothing is pending if no gateway can tell."""
     try:
-        return ask_pending(server)
+        return ask_pending(address)
     except NoAnswer:
         return ()
 

@@ -10,9 +10,12 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
-from ollama_gateway.cli.admin import NoAnswer, ask
-from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
+from ollama_gateway.cli.admin import NoAnswer, ask, unanswered
+from ollama_gateway.cli.options import JsonOption, WideOption
 from ollama_gateway.cli.output import exit_with, print_json, print_table, say
+from ollama_gateway.cli.remote.address import AdminAddress
+from ollama_gateway.cli.remote.anywhere import anywhere
+from ollama_gateway.cli.remote.choice import HERE, GatewayChoice
 from ollama_gateway.cli.table import Column
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import SettingsError, load
@@ -27,8 +30,9 @@ REFUSED: Final = (
 _COLUMNS: Final = (Column("setting"), Column("in force before"), Column("now"))
 
 
+@anywhere
 def reload(
-    config: ConfigOption = None,
+    gateway: GatewayChoice = HERE,
     wide: WideOption = False,  # noqa: FBT002 - a flag
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
@@ -36,21 +40,18 @@ def reload(
 
     All change or none does. Requests that run keep the settings that they began with.
     """
+    address = gateway.remote() or _here(gateway)
     try:
-        server = load(config).settings.server
-    except SettingsError as error:
-        exit_with(1, *error.problems, UNCHANGED)
-    try:
-        answer = ask(server, "/reload", method="POST", seconds=RELOAD_SECONDS)
-    except NoAnswer:
-        exit_with(1, f"no gateway answers at {server.admin_bind}: is it running?")
+        answer = ask(address, "/reload", method="POST", seconds=RELOAD_SECONDS)
+    except NoAnswer as error:
+        exit_with(1, f"{unanswered(address, error)}: is it running?")
     if answer.status == HTTPStatus.UNAUTHORIZED:
         exit_with(1, REFUSED, UNCHANGED)
     problems, changes = answer.value.get("problems"), answer.value.get("changes")
     if isinstance(problems, list):
         exit_with(1, *(printable(str(problem)) for problem in problems), UNCHANGED)
     if answer.status != HTTPStatus.OK or not isinstance(changes, list):
-        exit_with(1, f"the gateway at {server.admin_bind} did not reload (HTTP {answer.status})")
+        exit_with(1, f"the gateway at {address.shown} did not reload (HTTP {answer.status})")
     if as_json:
         print_json(answer.value)
         return
@@ -60,6 +61,14 @@ def reload(
         print_table(_COLUMNS, _rows(changes), wide=wide)
     else:
         say(UNCHANGED, err=True)
+
+
+def _here(gateway: GatewayChoice) -> AdminAddress:
+    """Return where this machine's gateway is asked; exit with code 1 on wrong settings."""
+    try:
+        return AdminAddress.of_settings(load(gateway.config).settings.server)
+    except SettingsError as error:
+        exit_with(1, *error.problems, UNCHANGED)
 
 
 def _rows(changes: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:

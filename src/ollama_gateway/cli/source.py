@@ -36,9 +36,11 @@ def _file_of_gateway(server: ServerSettings) -> str | None:
     if not is_listening(server.admin_bind):
         return None
     from ollama_gateway.cli.admin import NoAnswer, ask  # noqa: PLC0415 - slow to import
+    from ollama_gateway.cli.remote.address import AdminAddress  # noqa: PLC0415 - as above
 
     try:
-        found = ask(server, "/status.json", seconds=ANSWER_SECONDS).value.get("settings")
+        address = AdminAddress.of_settings(server)
+        found = ask(address, "/status.json", seconds=ANSWER_SECONDS).value.get("settings")
     except NoAnswer:
         return None
     return printable(found) if isinstance(found, str) and found.startswith("/") else None

@@ -15,9 +15,9 @@ from urllib.parse import quote
 
 import attrs
 
-from ollama_gateway.cli.admin import NoAnswer, ask
+from ollama_gateway.cli.admin import NoAnswer, ask, unexpected
+from ollama_gateway.cli.remote.address import AdminAddress
 from ollama_gateway.keys.key import KeyLimits
-from ollama_gateway.settings import ServerSettings
 from ollama_gateway.settings.units import MAX_INT64, MAX_SECONDS
 
 _UNITS: Final = ("/min", " at once", "/day", "/month")
@@ -43,16 +43,18 @@ def limits_in_words(limits: KeyLimits) -> str:
     return " ".join(words) or "-"
 
 
-def ask_usage(server: ServerSettings, key_id: str) -> dict[str, LimitUsage]:
+def ask_usage(address: AdminAddress, key_id: str) -> dict[str, LimitUsage]:
     """Ask the running gateway for the usage of a key's limits in force, by name.
 
     Raises:
         NoAnswer: no gateway answers, or the answer is not one of a gateway.
 
     """
-    answer = ask(server, f"/limits/{quote(key_id, safe='')}")
+    answer = ask(address, f"/limits/{quote(key_id, safe='')}")
     limits = answer.value.get("limits")
-    is_answer = answer.status == HTTPStatus.OK and answer.value.get("key_id") == key_id
+    is_answer = answer.value.get("key_id") == key_id
+    if answer.status != HTTPStatus.OK:
+        raise unexpected(answer)
     if not is_answer or not isinstance(limits, dict) or not limits.keys() <= _LINES.keys():
         raise NoAnswer
     # Our own order: that of the answer is undefined.

@@ -1,0 +1,1 @@
+"""`gatewayctl` from another machine: which gateway a command is for, and how that one is asked."""
