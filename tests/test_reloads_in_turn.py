@@ -84,6 +84,10 @@ class Slow:
         """Find none."""
         return []
 
+    def in_force(self) -> dict[str, Any]:
+        """Know none."""
+        return {}
+
 
 async def test_reloads_come_one_after_another(autojump_clock: MockClock) -> None:
     """A service manager never hears of the end of one reload while it waits for another."""

@@ -56,6 +56,8 @@ SAME_FILE = {
     "reading.py": "reading frames: in all dialects, and frames of any length",
     "store.py": "a store of keys, its use by commands, and the store of limits",
     "usage.py": "sums of usage, their documents, and their command",
+    "models.py": "models as documents, and the operations on them",
+    "status.py": "the state of a gateway, and the operation that tells it",
     "__main__.py": "what `python -m` runs",
 }
 """Names of files that stand twice, and what they mean everywhere."""

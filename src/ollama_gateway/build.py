@@ -20,6 +20,7 @@ from ollama_gateway.backends.pausing import PauseFile, Pauses
 from ollama_gateway.backends.transport import MAX_IDLE
 from ollama_gateway.build_backends import Transports, build_backends
 from ollama_gateway.build_listeners import admin_listener, public_listener
+from ollama_gateway.build_operations import OperationParts
 from ollama_gateway.configuration import (
     Configuration,
     Parts,
@@ -38,13 +39,13 @@ from ollama_gateway.keys.identifying import find_key, open_keys
 from ollama_gateway.keys.location import KeyStoreLocation, location_of
 from ollama_gateway.ledger.audit import AuditServices, open_audit
 from ollama_gateway.ledger.log import RecordMetrics, log_record
+from ollama_gateway.ledger.read.audit_log import AuditPlace
 from ollama_gateway.ledger.record import Sink
 from ollama_gateway.ledger.spent import spent_elsewhere
 from ollama_gateway.limits.leases import Limiter
 from ollama_gateway.limits.opening import RedisLocation, open_limits
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.server.admin import Admin
-from ollama_gateway.server.admin_api.keys import KeyOperations
 from ollama_gateway.server.app import App, AppConfig
 from ollama_gateway.server.bodies import BodyBudget
 from ollama_gateway.server.reload_handlers import Reloader
@@ -188,11 +189,20 @@ def _gateway(
         heads=parts.heads,
         find_key=partial(find_key, place, runner=runner),
         connections_open=state.connections_open,
-        operations=KeyOperations(place, runner).all(),
     )
     pauses = Pauses(PauseFile(settings.storage.data_dir).read, backends)
+    admin.operations = OperationParts(
+        parts=parts,
+        records=_records(settings),
+        in_force=lambda: gateway.configuration,
+        state=state,
+        pauses=pauses,
+        keys=place,
+        reloader=lambda: admin.reloader,
+        runner=runner,
+    ).all()
     admin_app, operators = admin_listener(admin.routes(), parts.metrics)
-    return Gateway(
+    gateway = Gateway(
         parts=parts,
         configuration=configuration,
         app=app,
@@ -204,6 +214,13 @@ def _gateway(
         copier=copier,
         pauses=pauses,
     )
+    return gateway
+
+
+def _records(settings: Settings) -> AuditPlace:
+    """Return where the audit records are, for those who read them."""
+    url = settings.storage.database_url
+    return AuditPlace(settings.storage.data_dir, url.reveal() if url else None)
 
 
 def _sinks(

@@ -20,6 +20,7 @@ import attrs
 from ollama_gateway.build import Gateway
 from ollama_gateway.certificates import TLSFilesBroken, stamp_of
 from ollama_gateway.configuration import Configuration
+from ollama_gateway.control.config import config_document
 from ollama_gateway.log import get_logger
 from ollama_gateway.server.reload_handlers import Reloader, ReloadFailed, ReloadReport
 from ollama_gateway.settings import Loaded, Settings, SettingsError
@@ -48,6 +49,12 @@ class SettingsSource:
     """Called when other settings are in force: the log is no part of the gateway."""
     watched: Path | None = None
     """A file whose changes reload the settings."""
+    loaded: Loaded | None = None
+    """The settings with which the gateway starts, and where each comes from."""
+
+    def known(self, settings: Settings) -> Loaded:
+        """Return what is known of the settings with which the gateway starts."""
+        return self.loaded or Loaded(settings, settings.source)
 
 
 log = get_logger("reload")
@@ -121,6 +128,10 @@ class Notifying:
             with reload_notified():
                 return await self.reloader.reload()
 
+    def in_force(self) -> Mapping[str, Any]:
+        """Return the settings in force."""
+        return self.reloader.in_force()
+
     async def difference(self) -> Sequence[Mapping[str, Any]]:
         """Return what a reload would change."""
         return await self.reloader.difference()
@@ -167,6 +178,8 @@ class Reloading:
     gateway: Gateway
     source: SettingsSource
     runner: Runner = in_thread
+    _loaded: Loaded | None = attrs.field(default=None, init=False)
+    """The settings in force; None before the first reload."""
 
     async def reload(self) -> ReloadReport:
         """Put the settings in force as they are now; raises ReloadFailed and changes nothing."""
@@ -178,10 +191,15 @@ class Reloading:
             raise
         with anyio.move_on_after(ADOPT_SECONDS, shield=True):
             await self.gateway.adopt(configuration)
+        self._loaded = loaded
         self.source.on_change(loaded.settings)
         self.gateway.parts.metrics.reloaded(time.time())
         log_success(found)
         return ReloadReport(report(found), loaded.warnings)
+
+    def in_force(self) -> Mapping[str, Any]:
+        """Return the settings in force."""
+        return config_document(self._loaded or self.source.known(self.gateway.settings))
 
     async def difference(self) -> Sequence[Mapping[str, Any]]:
         """Return what a reload would change; raises ReloadFailed."""

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ollama_gateway.cli.config import shown_settings
+from ollama_gateway.control.config import shown_settings
 from ollama_gateway.models.aliases import Aliases, alias_of
 from ollama_gateway.settings.alias_table import MAX_ALIASES
 from tests.settings.conftest import Load, Problems

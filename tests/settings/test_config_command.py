@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ollama_gateway.cli.config import app, shown_settings
+from ollama_gateway.cli.config import app
 from ollama_gateway.cli.load_settings import load_or_exit
+from ollama_gateway.control.config import shown_settings
 from ollama_gateway.settings import load
 from ollama_gateway.settings.tables import VARIABLES
 

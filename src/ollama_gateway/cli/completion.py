@@ -15,15 +15,18 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
 from ollama_gateway.cli.lines import say
 
 if TYPE_CHECKING:
+    from ollama_gateway.cli.remote.address import AdminAddress
     from ollama_gateway.settings import Settings
 
+PATHS: Final = ("config", "token_file", "ca_file")
+"""Parameters of commands that are paths; a completion has them as texts."""
 SECONDS: Final = 1.5
 """Time to find names; after that the shell gets none."""
 _VARIABLE: Final = "_GATEWAYCTL_COMPLETE"
@@ -103,7 +106,7 @@ def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def _complete(
-    names: Callable[[Settings], Iterable[str]], ctx: typer.Context, incomplete: str
+    names: Callable[[Settings | AdminAddress], Iterable[str]], ctx: typer.Context, incomplete: str
 ) -> list[str]:
     """Return the names that begin so, if they are found in time."""
     found: list[str] = []
@@ -113,11 +116,21 @@ def _complete(
     return [name for name in found if name.startswith(incomplete) and name.isprintable()]
 
 
-def _names_in(names: Callable[[Settings], Iterable[str]], ctx: typer.Context) -> Iterable[str]:
+def _names_in(
+    names: Callable[[Settings | AdminAddress], Iterable[str]], ctx: typer.Context
+) -> Iterable[str]:
+    import attrs  # noqa: PLC0415 - as above
+
+    from ollama_gateway.cli.remote.choice import GatewayChoice  # noqa: PLC0415 - as above
     from ollama_gateway.settings import SettingsError, load  # noqa: PLC0415 - as above
 
-    config = ctx.params.get("config")
-    try:
-        return names(load(Path(config) if config else None).settings)
-    except SettingsError:
-        return ()
+    names_of_options = attrs.fields_dict(GatewayChoice)
+    given: dict[str, Any] = {name: ctx.params.get(name) for name in names_of_options}
+    paths = {name: Path(given[name]) for name in PATHS if given[name]}
+    choice = GatewayChoice(**{**given, **paths})
+    with contextlib.redirect_stderr(io.StringIO()):
+        try:
+            far = choice.remote()
+            return names(far or load(choice.config).settings)
+        except (SettingsError, SystemExit):
+            return ()

@@ -25,9 +25,6 @@ from ollama_gateway.cli.remote.choice import HERE, GatewayChoice
 from ollama_gateway.cli.table import Column
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Loaded, Settings, SettingsError, load
-from ollama_gateway.settings.alias_table import show_alias
-from ollama_gateway.settings.changes import visible
-from ollama_gateway.settings.model import SECTIONS, fields_of
 
 if TYPE_CHECKING:
     from ollama_gateway.cli.online import OnlineCheck
@@ -46,17 +43,6 @@ _DIFFERENCES: Final = (
 )
 
 app = typer.Typer(no_args_is_help=True, help="Check and show the settings, and start nothing.")
-
-
-@attrs.frozen
-class ShownSetting:
-    """One setting in the output."""
-
-    path: str
-    value: Any
-    """The value as a settings file has it, in a type that JSON has."""
-    origin: str
-    """`default`, `file` or `environment`."""
 
 
 @app.command()
@@ -130,18 +116,20 @@ def show(
         pending_or_none,
         say_pending,
     )
+    from ollama_gateway.control.config import (  # noqa: PLC0415 - `check` needs less
+        config_document,
+        shown_settings,
+    )
 
     loaded = load_or_exit(config)
-    shown = shown_settings(loaded)
     pending = pending_or_none(AdminAddress.of_settings(loaded.settings.server))
     if as_json:
-        settings = {one.path: {"value": one.value, "origin": one.origin} for one in shown}
-        source = None if loaded.source is None else str(loaded.source)
+        document = config_document(loaded)
         for path, value in in_force(pending, loaded.settings).items():
-            settings[path]["in_force"] = value
-        print_json({"source": source, "settings": settings})
+            document["settings"][path]["in_force"] = value
+        print_json(document)
     else:
-        cells = [(one.path, _text(one.value), one.origin) for one in shown]
+        cells = [(one.path, _text(one.value), str(one.origin)) for one in shown_settings(loaded)]
         print_table(_COLUMNS, cells, piped_head=False, wide=wide)
     say_pending(pending)
 
@@ -176,25 +164,6 @@ def diff(
         print_table(_DIFFERENCES, rows, wide=wide)
     else:
         say("all settings are in force", err=True)
-
-
-def shown_settings(loaded: Loaded) -> list[ShownSetting]:
-    """Return every setting in force, in the order of the file."""
-    settings = loaded.settings
-    server, *others = [(name, getattr(settings, name)) for name in SECTIONS]
-    backends = [(f"backends[{i}]", backend) for i, backend in enumerate(settings.backends)]
-    models = [(f"models[{i}]", rules) for i, rules in enumerate(settings.models)]
-    fixed = [
-        ShownSetting(path, visible(getattr(value, field.name), field.type), loaded.origins[path])
-        for name, value in [server, *backends, *models, *others]
-        for field in fields_of(type(value))
-        for path in [f"{name}.{field.name}"]
-    ]
-    origin = loaded.origins["aliases"]
-    return fixed + [
-        ShownSetting(f"aliases.{json.dumps(alias.name)}", show_alias(alias), origin)
-        for alias in settings.aliases.all
-    ]
 
 
 def _source(loaded: Loaded) -> str:

@@ -108,9 +108,7 @@ def _say_what_is_near(address: AdminAddress, model: str) -> None:
         say(f"gatewayctl explain: no backend lists {shown(model)}{near}", err=True)
 
 
-def _ask(
-    address: AdminAddress, model: str, key: str | None, session: str | None
-) -> dict[str, Any]:
+def _ask(address: AdminAddress, model: str, key: str | None, session: str | None) -> dict[str, Any]:
     given = {"key": key, "session": session}
     query = urlencode({name: value for name, value in given.items() if value})
     answer = ask(address, f"/explain/{quote(model, safe='')}{'?' if query else ''}{query}")

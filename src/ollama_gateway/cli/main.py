@@ -68,6 +68,7 @@ COMMANDS: Final = {
         "Look at the audit log: every request and how it ended.",
     ),
     "backends": ("pausing:app", "List, pause and resume backends."),
+    "context": ("remote.commands:app", "Name gateways on other machines, and choose one."),
     "keys": ("keys.commands:app", "Create, list, change and revoke API keys."),
     "db": ("db:app", "Prepare the PostgreSQL database and import into it."),
     "config": ("config:app", "Check and show the settings, and start nothing."),

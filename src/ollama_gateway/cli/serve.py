@@ -67,6 +67,7 @@ def serve(loaded: Loaded, config: Path | None, *, watch: bool = False) -> int:
         partial(_read_again, config, Path.cwd()),
         partial(_log_as, writer),
         loaded.settings.source if watch else None,
+        loaded,
     )
     return int(not run_to_the_end(partial(_serve, settings, source), writer, ProcessesFailed))
 

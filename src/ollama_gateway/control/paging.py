@@ -68,6 +68,16 @@ def cursor_of(place: Place) -> str:
     return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
 
 
+def place_in(cursor: str | None, kinds: tuple[type, ...]) -> Place | None:
+    """Return the place that a cursor names, of values of these types; raises WrongInput."""
+    if cursor is None:
+        return None
+    place = _read(cursor)
+    if tuple(map(type, place)) != kinds:
+        raise _WRONG
+    return place
+
+
 def _read(cursor: str) -> Place:
     if len(cursor) > MAX_CURSOR:
         raise _WRONG

@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 import anyio
 import attrs
 
+from ollama_gateway.control.config import config_document
 from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes.orders import Commit, ControlEnded, Order, Prepare
 from ollama_gateway.processes.shares import share_of
@@ -30,7 +31,7 @@ from ollama_gateway.reloading import (
     report,
 )
 from ollama_gateway.server.reload_handlers import ReloadFailed, ReloadReport
-from ollama_gateway.settings import Settings
+from ollama_gateway.settings import Loaded, Settings
 from ollama_gateway.storage.batcher import Runner, in_thread
 
 ORDERS_SECONDS: Final = 30.0
@@ -72,6 +73,8 @@ class SharedSettings:
     _serving: set[Orderly] = attrs.field(factory=set, init=False)
     """The processes that take orders."""
     _turn: anyio.Lock = attrs.field(factory=anyio.Lock, init=False)
+    _loaded: Loaded | None = attrs.field(default=None, init=False)
+    """The settings in force; None before the first reload."""
 
     @contextmanager
     def started(self, process: Orderly, settings: Settings) -> Iterator[None]:
@@ -110,7 +113,7 @@ class SharedSettings:
                 loaded, found = await attempted(read, self.runner)
                 with anyio.move_on_after(ORDERS_SECONDS, shield=True):
                     await self._prepare(loaded.settings)
-                    self.settings = loaded.settings
+                    self.settings, self._loaded = loaded.settings, loaded
                     await self._order_all(lambda _: Commit())
             except ReloadFailed as error:
                 self.metrics.reloaded(None)
@@ -121,6 +124,10 @@ class SharedSettings:
             self.metrics.reloaded(time.time())
             log_success(found)
             return ReloadReport(report(found), loaded.warnings)
+
+    def in_force(self) -> Mapping[str, Any]:
+        """Return the settings in force."""
+        return config_document(self._loaded or self.source.known(self.settings))
 
     async def difference(self) -> Sequence[Mapping[str, Any]]:
         """Return what a reload would change; raises ReloadFailed."""

@@ -45,6 +45,10 @@ class Reloader(Protocol):
         """Put the settings in force as they are now; raises ReloadFailed and changes nothing."""
         ...
 
+    def in_force(self) -> Mapping[str, Any]:
+        """Return the settings in force, without secrets (`control/config.py`)."""
+        ...
+
     async def difference(self) -> Sequence[Mapping[str, Any]]:
         """Return what a reload would change: `needs_restart` says what it would refuse.
 

@@ -48,6 +48,7 @@ from ollama_gateway.cli.load_settings import load_for_stores
 from ollama_gateway.cli.next_step import after_new_key
 from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import confirm, count_of, is_terminal, print_json, print_table, say
+from ollama_gateway.cli.remote.address import AdminAddress
 from ollama_gateway.keys.importing import read_keys
 from ollama_gateway.keys.key import (
     DEFAULT_GROUPS,
@@ -271,7 +272,7 @@ def _read(file: Path) -> str:
 
 def _used(server: ServerSettings, key: APIKey) -> dict[str, LimitUsage] | None:
     try:
-        return ask_usage(server, key.id)
+        return ask_usage(AdminAddress.of_settings(server), key.id)
     except NoAnswer:
         address = server.admin_bind
         say(f"usage is unknown: no gateway answers on {address}", err=True)

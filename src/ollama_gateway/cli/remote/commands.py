@@ -32,7 +32,9 @@ from ollama_gateway.settings.addresses import is_name
 
 app = typer.Typer(no_args_is_help=True, help="Name gateways on other machines, and choose one.")
 
-NewNameArgument = Annotated[str, typer.Argument(metavar="NAME", help="1 to 64 of A-Z a-z 0-9 . _ -")]
+NewNameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="1 to 64 of A-Z a-z 0-9 . _ -")
+]
 NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="The context's name.", autocompletion=complete_context)
 ]
@@ -78,13 +80,11 @@ def add(
 def use(
     name: Annotated[
         str | None,
-        typer.Argument(
-            metavar="NAME", help="The context's name.", autocompletion=complete_context
-        ),
+        typer.Argument(metavar="NAME", help="The context's name.", autocompletion=complete_context),
     ] = None,
     none: Annotated[
         bool, typer.Option("--none", help="Use none: commands are for this machine again.")
-    ] = False,  # noqa: FBT002 - a flag
+    ] = False,
 ) -> None:
     """Use a context for all commands that name no gateway."""
     if (name is None) != none:
@@ -106,9 +106,7 @@ def list_contexts(
         contexts = read_contexts()
     found = {name: one.document() for name, one in contexts.by_name.items()}
     if as_json:
-        print_json(
-            [{"name": n, "in_use": n == contexts.in_use, **one} for n, one in found.items()]
-        )
+        print_json([{"name": n, "in_use": n == contexts.in_use, **one} for n, one in found.items()])
         return
     rows = [
         (

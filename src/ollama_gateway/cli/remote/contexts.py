@@ -131,7 +131,7 @@ def _read(content: bytes) -> Contexts:
         case {"version": int(version)} if version > VERSION:
             raise _Wrong("is of a newer gatewayctl")
         case {"version": 1, "in_use": str() | None as in_use, "contexts": {**contexts}}:
-            return Contexts({name: _context(one) for name, one in contexts.items()}, in_use)
+            return Contexts({str(name): _context(one) for name, one in contexts.items()}, in_use)
     raise _Wrong("holds no contexts")
 
 

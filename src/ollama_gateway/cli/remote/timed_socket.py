@@ -101,7 +101,9 @@ def connected(address: AdminAddress, deadline: Deadline) -> TimedSocket | TimedT
 def _tls_words(error: ssl.SSLError, address: AdminAddress) -> str:
     fault = tls_fault(error) or "it does not speak TLS as it should"
     is_unknown = isinstance(error, ssl.SSLCertVerificationError) and "not trusted" in fault
-    return f"{fault} (--ca-file names its authority)" if is_unknown and not address.ca_file else fault
+    return (
+        f"{fault} (--ca-file names its authority)" if is_unknown and not address.ca_file else fault
+    )
 
 
 def _tls_context(address: AdminAddress) -> ssl.SSLContext:
@@ -138,9 +140,7 @@ def _places(address: AdminAddress, deadline: Deadline) -> list[Place]:
 
     def look_up() -> None:
         try:
-            found.extend(
-                socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-            )
+            found.extend(socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM))
         except (OSError, ValueError):
             return
 

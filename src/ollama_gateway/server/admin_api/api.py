@@ -19,11 +19,19 @@ from ollama_gateway.errors import BadRequest, Forbidden, MethodNotAllowed, NotFo
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.log import get_logger
 from ollama_gateway.reasons import Reason
+from ollama_gateway.server.admin_api.encoding import encoded
 from ollama_gateway.server.admin_api.openapi import described
-from ollama_gateway.server.admin_api.operation import PREFIX, AdminCall, AdminReply, Operation
+from ollama_gateway.server.admin_api.operation import (
+    PREFIX,
+    AdminCall,
+    AdminReply,
+    Operation,
+    SendLine,
+)
 from ollama_gateway.server.admin_api.problems import KNOWN, problem
 from ollama_gateway.server.admin_api.reading import read_body, read_path, read_query
 from ollama_gateway.server.reload_handlers import JSON_HEADERS
+from ollama_gateway.turns import in_turns
 from ollama_gateway.wire.headers import Headers
 
 NDJSON_HEADERS: Final[Headers] = [(b"content-type", b"application/x-ndjson")]
@@ -73,7 +81,9 @@ class AdminAPI:
             _if_match(ask.headers) if operation.honours_etag else None,
         )
         reply = await operation.serve(call)
-        if reply.lines is not None:
+        if reply.write is not None:
+            await _send_written(reply.write, ask)
+        elif reply.lines is not None:
             await _send_lines(reply.lines, ask)
         else:
             await _send(operation, reply, ask)
@@ -109,7 +119,7 @@ async def _send(operation: Operation, reply: AdminReply, ask: Ask) -> None:
         await ask.downstream.start(HTTPStatus.NO_CONTENT, extra)  # without a length (RFC 9110, 8.6)
         await ask.downstream.end()
         return
-    body = json.dumps(reply.document).encode()
+    body = await in_turns(encoded(reply.document))
     await ask.downstream.respond(operation.status, [*JSON_HEADERS, *extra], body)
 
 
@@ -122,6 +132,16 @@ async def _send_lines(lines: AsyncIterator[Any], ask: Ask) -> None:
         await ask.downstream.send(_line(line))
     if not has_begun:
         await ask.downstream.start(HTTPStatus.OK, NDJSON_HEADERS)
+    await ask.downstream.end()
+
+
+async def _send_written(write: Callable[[SendLine], Awaitable[None]], ask: Ask) -> None:
+    async def send(document: Any) -> None:
+        if not ask.downstream.has_started:
+            await ask.downstream.start(HTTPStatus.OK, NDJSON_HEADERS)
+        await ask.downstream.send(_line(document))
+
+    await write(send)
     await ask.downstream.end()
 
 

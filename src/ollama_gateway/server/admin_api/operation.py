@@ -22,6 +22,10 @@ PAGING: Final[Mapping[str, Text | Integer | Flag]] = {
 """The query parameters of a list."""
 
 
+SendLine = Callable[[Any], Awaitable[None]]
+"""Sends a document as one line."""
+
+
 @attrs.frozen
 class AdminCall:
     """A request that may be served."""
@@ -54,6 +58,8 @@ class AdminReply:
     """The path of a thing that was made."""
     lines: AsyncIterator[Any] | None = None
     """Documents that are sent one by one, each a line (NDJSON), in place of `document`."""
+    write: Callable[[SendLine], Awaitable[None]] | None = None
+    """Sends such lines itself, in place of `lines`: what it runs beside that ends with it."""
 
 
 @attrs.frozen
