@@ -55,7 +55,7 @@ class OperationParts:
 
     def _backends(self) -> BackendOperations:
         pausing = PauseControl(PauseFile(self.records.directory), self.parts.audit.changes)
-        return BackendOperations(self.parts.backends, pausing, self.pauses.look, self.runner)
+        return BackendOperations(self.parts.backends, pausing, self.pauses.changed, self.runner)
 
     def _models(self) -> ModelOperations:
         return ModelOperations(

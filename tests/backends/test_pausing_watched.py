@@ -117,3 +117,26 @@ async def test_a_file_system_that_hangs_holds_up_nobody(
     await pauses.look()
     assert paused(backends) == ["a"]
     assert len(begun) == 2
+
+
+async def test_a_change_of_its_own_is_not_taken_back_by_a_late_read(tmp_path: Path) -> None:
+    """What was read before this process changed the file does not count any more."""
+    has_read, may_end = threading.Event(), threading.Event()
+    file, backends = PauseFile(tmp_path), two()
+
+    def read() -> frozenset[str]:
+        names = file.read()
+        has_read.set()
+        may_end.wait(READ_SECONDS)
+        return names
+
+    pauses = Pauses(read, backends)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pauses.look)
+        await trio.to_thread.run_sync(has_read.wait)
+        pauses.changed(file.add("a"))
+        may_end.set()
+
+    assert paused(backends) == ["a"]
+    await pauses.look()
+    assert paused(backends) == ["a"]

@@ -109,7 +109,7 @@ def test_no_step_of_a_large_page_holds_the_loop(spread: str) -> None:
     assert min(longest_step(view.page("", 1000)) for _ in range(3)) < 0.02
 
 
-def longest_step(work: Steps[list[Any]]) -> float:
+def longest_step(work: Steps[Any]) -> float:
     """Return the CPU seconds of the longest step."""
     steps = []
     with suppress(StopIteration):

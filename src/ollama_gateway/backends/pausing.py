@@ -147,6 +147,8 @@ class Pauses:
     backends: Backends
     _known: frozenset[str] | None = attrs.field(default=None, init=False)
     _fault: str | None = attrs.field(default=None, init=False)
+    _changes: int = attrs.field(default=0, init=False)
+    """How often this process changed the file itself."""
     # One at a time: reads that hang must not use up the shared worker threads.
     _thread: anyio.CapacityLimiter = attrs.field(
         factory=lambda: anyio.CapacityLimiter(1), init=False
@@ -154,6 +156,7 @@ class Pauses:
 
     async def look(self) -> None:
         """Apply the file; if it cannot be read in time, keep the last known names."""
+        changes = self._changes
         try:
             with anyio.fail_after(READ_SECONDS):
                 names = await anyio.to_thread.run_sync(
@@ -164,13 +167,19 @@ class Pauses:
         except TimeoutError:
             self._failed(f"{PAUSED_FILE}: the file system does not answer")
         else:
-            self._found(names)
+            if changes == self._changes:  # else the file may have been read before its change
+                self._found(names)
 
     async def watch(self) -> None:
         """Apply the file again and again, until cancelled."""
         while True:
             await anyio.sleep(POLL_SECONDS)
             await self.look()
+
+    def changed(self, names: frozenset[str]) -> None:
+        """Apply the names that this process has written into the file."""
+        self._changes += 1
+        self._found(names)
 
     def _found(self, names: frozenset[str]) -> None:
         if self._fault is not None:

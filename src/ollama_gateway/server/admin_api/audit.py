@@ -15,7 +15,7 @@ from ollama_gateway.control.time_ranges import time_range_of
 from ollama_gateway.control.unknown_filters import KnownNames, refuse_unknown
 from ollama_gateway.control.usage import usage_page, ways_of
 from ollama_gateway.ledger.read.audit_log import AuditPlace
-from ollama_gateway.ledger.read.filtering import Filter
+from ollama_gateway.ledger.read.filtering import Filter, Kind
 from ollama_gateway.reasons import Outcome
 from ollama_gateway.server.admin_api.operation import PAGING, AdminCall, AdminReply, Operation
 from ollama_gateway.server.admin_api.shapes import (
@@ -32,6 +32,7 @@ from ollama_gateway.server.admin_api.shapes import (
 from ollama_gateway.storage.batcher import Runner
 
 OUTCOMES: Final[tuple[str, ...]] = get_args(Outcome)
+KINDS: Final[tuple[str, ...]] = get_args(Kind)
 READERS: Final = 2
 """Reads at once; each has a thread, whose work slows down the streams a little."""
 COUNT: Final = Integer(most=2**63 - 1)
@@ -94,6 +95,7 @@ class AuditOperations:
         filters = {
             **_TIMES,
             **_KEY_AND_MODEL,
+            "kind": Text("`change`: what operators changed; only times filter it.", KINDS),
             "backend": Text("The one that answered."),
             "outcome": Text(one_of=OUTCOMES),
             "reason": Text("The word for how it ended."),
@@ -176,4 +178,5 @@ class AuditOperations:
 def _filter_of(query: Mapping[str, Any]) -> Filter:
     names = ("key", "model", "backend", "outcome", "reason", "end_user", "endpoint")
     times = time_range_of(query.get("since"), query.get("until"))
-    return Filter(times, **{name: query.get(name) for name in names})
+    kind = query.get("kind", "request")
+    return Filter(times, **{name: query.get(name) for name in names}, kind=kind)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import anyio
@@ -11,6 +11,7 @@ import attrs
 from ollama_gateway.backends.backend import Backend
 from ollama_gateway.backends.backends import Backends
 from ollama_gateway.backends.pausing import PausesBroken
+from ollama_gateway.control.actor import Actor
 from ollama_gateway.control.backends import backend_document, backend_named
 from ollama_gateway.control.paging import page_after
 from ollama_gateway.control.pausing import PauseControl
@@ -60,7 +61,7 @@ BACKEND: Final = Fields(
 )
 REASON: Final = Fields({"reason": Text("Why, in your own words.", longest=500)}, needed=())
 
-Change = Callable[..., object]
+Change = Callable[[str, Sequence[str], Actor, str | None], frozenset[str]]
 
 
 @attrs.frozen
@@ -69,8 +70,8 @@ class BackendOperations:
 
     backends: Backends
     pausing: PauseControl
-    look: Callable[[], Awaitable[None]]
-    """Puts the pause file in force."""
+    put_in_force: Callable[[frozenset[str]], None]
+    """Pauses exactly these backends in this process."""
     runner: Runner
 
     def all(self) -> Sequence[Operation]:
@@ -138,15 +139,15 @@ class BackendOperations:
         return await self._changed(call, self.pausing.resume)
 
     async def _changed(self, call: AdminCall, change: Change) -> AdminReply:
-        """Change the file, and answer when this process follows it."""
+        """Change the file and follow it; the other gateways of its directory do in a second."""
         backend = backend_named(self.backends, call.path["name"])
         known = [one.name for one in self.backends.all]
         reason = (call.document or {}).get("reason")
         try:
-            await self.runner(lambda: change(backend.name, known, call.actor, reason))
+            names = await self.runner(lambda: change(backend.name, known, call.actor, reason))
         except PausesBroken as error:
             raise Unavailable(f"nothing was changed: {error}") from None
-        await self.look()
+        self.put_in_force(names)
         return AdminReply(self._document(backend))
 
     def _document(self, backend: Backend) -> dict[str, object]:
