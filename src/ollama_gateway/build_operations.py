@@ -46,12 +46,15 @@ class OperationParts:
         """Return the operations."""
         return [
             *StatusOperations(self.state).all(),
-            *KeyOperations(self.keys, self.runner).all(),
+            *self._keys().all(),
             *self._backends().all(),
             *self._models().all(),
             *self._audit().all(),
             *ConfigOperations(self.reloader, self.parts.audit.changes, self.runner).all(),
         ]
+
+    def _keys(self) -> KeyOperations:
+        return KeyOperations(self.keys, self.parts.keys, self.parts.audit.changes, self.runner)
 
     def _backends(self) -> BackendOperations:
         pausing = PauseControl(PauseFile(self.records.directory), self.parts.audit.changes)

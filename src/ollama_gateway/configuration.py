@@ -112,7 +112,9 @@ def configure(settings: Settings, parts: Parts, before: Settings | None = None) 
         app=_app_config(settings, _routes(settings, exchange, parts)),
         certificate=certificate_of(settings.server),
         connections=connection_counts(settings.server),
-        access=admin_access(settings.server),
+        access=attrs.evolve(
+            admin_access(settings.server), is_behind_parent=settings.server.processes > 1
+        ),
         backends=(
             parts.backends.all
             if before is None

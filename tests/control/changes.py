@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import attrs
 
@@ -19,14 +19,18 @@ class ListedChanges:
     is_full: bool = False
     """Whether nothing can be recorded."""
 
-    @contextmanager
-    def making(self, change: OperatorChange) -> Iterator[None]:
+    def making(self, change: OperatorChange) -> AbstractContextManager[None]:
         """Return the block in which the change is made."""
+        return self.making_all([change])
+
+    @contextmanager
+    def making_all(self, changes: Sequence[OperatorChange]) -> Iterator[None]:
+        """Return the block in which several changes are made."""
         if self.is_full:
             raise ChangeNotRecorded("no space left")
         try:
             yield
         except BaseException:
-            self.failed.append(change)
+            self.failed += changes
             raise
-        self.made.append(change)
+        self.made += changes

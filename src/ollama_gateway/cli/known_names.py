@@ -54,8 +54,9 @@ def backend_names(place: Settings | AdminAddress) -> list[str]:
 
 def model_names(place: Settings | AdminAddress) -> list[str]:
     """Return the names of the models that the running gateway lists."""
-    is_far = isinstance(place, AdminAddress)
-    address = place if is_far else AdminAddress.of_settings(place.server)
+    address = place
+    if not isinstance(address, AdminAddress):
+        address = AdminAddress.of_settings(address.server)
     return [name for name in _asked(address, "/models.json", "models") if isinstance(name, str)]
 
 

@@ -12,6 +12,7 @@ understated; every rejected credential raises the same `Unauthorized`.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -88,6 +89,7 @@ class KeyCache:
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._failed_at: float | None = None
         self._waited_at = 0.0
+        self._changed_at = -math.inf
 
     def __repr__(self) -> str:
         state = "works" if self._failed_at is None else "failing"
@@ -117,12 +119,17 @@ class KeyCache:
             raise Unauthorized
         return key.principal()
 
+    def ask_again(self) -> None:
+        """Ask the store for each key again: one of them may have changed just now."""
+        self._changed_at = clock.now()
+
     def _fresh(self, digest: str) -> APIKey | None:
         seen = self._seen.get(digest)
         if seen is None:
             return None
         self._seen.move_to_end(digest)
-        return seen.key if clock.now() < seen.ask_again_at else None
+        is_fresh = seen.asked_at > self._changed_at and clock.now() < seen.ask_again_at
+        return seen.key if is_fresh else None
 
     async def _look_up(self, digest: str) -> APIKey | None:
         asked_at = clock.now()

@@ -6,7 +6,7 @@ The rule: no message holds a key, or a text that a misplaced comma may have made
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ollama_gateway.errors import Unauthorized
 from ollama_gateway.keys.key import (
@@ -19,6 +19,9 @@ from ollama_gateway.keys.key import (
 )
 from ollama_gateway.keys.store import ImportedKey
 
+LineProblem = tuple[int, str]
+"""The number of a line, and half a sentence."""
+
 
 def read_keys(text: str) -> tuple[ImportedKey, ...]:
     """Read the keys from a file's text.
@@ -27,33 +30,43 @@ def read_keys(text: str) -> tuple[ImportedKey, ...]:
         KeyRefused: the file has problems; one line for each.
 
     """
-    problems: list[tuple[int, str]] = []
-    entries: list[ImportedKey] = []
+    entries, problems = [], []
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
         stripped = line.strip()
         if stripped and not stripped.startswith("#"):
-            try:
-                entries.append(_read_line(stripped, number))
-            except KeyRefused as error:
-                problems.append((number, str(error)))
-    problems += _repeated(entries)
-    if problems:
-        raise KeyRefused("\n".join(f"line {number}: {what}" for number, what in sorted(problems)))
-    if not entries:
-        raise KeyRefused("the file has no keys")
+            name, comma, key = (part.strip() for part in stripped.partition(","))
+            entries.append(ImportedKey(name, key, number))
+            if not comma:
+                problems.append((number, "not of the form name,key"))
+    wrong = {number for number, _ in problems}
+    check_import([entry for entry in entries if entry.line not in wrong], problems)
     return tuple(entries)
 
 
-def _read_line(line: str, number: int) -> ImportedKey:
-    name, comma, key = (part.strip() for part in line.partition(","))
-    if not comma:
-        raise KeyRefused("not of the form name,key")
-    check_name(name)
+def check_import(entries: Sequence[ImportedKey], problems: Sequence[LineProblem] = ()) -> None:
+    """Raise KeyRefused, with a line for each problem, for entries that can be no keys.
+
+    Args:
+        entries: all that could be read.
+        problems: those of lines that could not.
+
+    """
+    found = [*problems, *((entry.line, what) for entry in entries for what in _problems(entry))]
+    found += _repeated(entries)
+    if found:
+        raise KeyRefused("\n".join(f"line {number}: {what}" for number, what in sorted(found)))
+    if not entries:
+        raise KeyRefused("the file has no keys")
+
+
+def _problems(entry: ImportedKey) -> Iterator[str]:
     try:
-        read_claim(key)
+        check_name(entry.name)
+        read_claim(entry.text)
+    except KeyRefused as error:
+        yield str(error)
     except Unauthorized:
-        raise KeyRefused(_problem_of(key)) from None
-    return ImportedKey(name, key, number)
+        yield _problem_of(entry.text)
 
 
 def _problem_of(key: str) -> str:
@@ -66,7 +79,7 @@ def _problem_of(key: str) -> str:
     return f"the key looks like an {PREFIX} key, but its checksum is wrong"
 
 
-def _repeated(entries: list[ImportedKey]) -> Iterator[tuple[int, str]]:
+def _repeated(entries: Sequence[ImportedKey]) -> Iterator[tuple[int, str]]:
     names: dict[str, int] = {}
     texts: dict[str, int] = {}
     for entry in entries:

@@ -75,6 +75,18 @@ class WrongValue(KeyRefused):
     """A name, pattern, endpoint group or limit that no key may have, in any store."""
 
 
+class NoSuchKey(KeyRefused):
+    """No key has this id or name."""
+
+
+class KeyTaken(KeyRefused):
+    """Another key has this id, name or text."""
+
+
+class KeyChanged(KeyRefused):
+    """The key is no longer as it was when the change was decided."""
+
+
 @attrs.frozen
 class NewSecret:
     """A key's text, to be shown once."""
@@ -94,6 +106,12 @@ class Claim:
 def utc_now() -> datetime:
     """Return the time of the wall clock, in UTC."""
     return datetime.now(UTC)
+
+
+def check_id(key_id: str) -> None:
+    """Raise `WrongValue` for an id that no key may have."""
+    if len(key_id) != _ID or not set(key_id) <= set(_ID_ALPHABET):
+        raise WrongValue(f"a key's id has {_ID} characters of a-z and 2-7")
 
 
 def new_id() -> str:

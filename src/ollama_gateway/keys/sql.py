@@ -19,8 +19,11 @@ from ollama_gateway.keys.key import (
     DEFAULT_GROUPS,
     PREFIX,
     APIKey,
+    KeyChanged,
     KeyLimits,
     KeyRefused,
+    KeyTaken,
+    NoSuchKey,
     digest_of,
     generate,
     new_id,
@@ -84,6 +87,8 @@ class KeyStore(KeyStatements):
         own = {"user_header": user_header, "aliases": aliases}
         key = APIKey(secret.id, name, **rights, **times, **own)  # type: ignore[arg-type]
         with self._change():
+            if key_id is not None and self._by_id(key_id):
+                raise KeyTaken(f"key {key_id} exists")
             self._refuse_taken(name)
             self._insert(key)
             self._insert_secret(KeySecret(digest_of(secret.text), key.id))
@@ -91,7 +96,9 @@ class KeyStore(KeyStatements):
 
     def add_imported(self, entries: Sequence[ImportedKey]) -> tuple[APIKey, ...]:
         """Add keys made elsewhere, all or none; the error names every wrong line."""
-        keys = tuple(APIKey(new_id(), entry.name, created_at=self._now()) for entry in entries)
+        now = self._now()
+        given: list[Changes] = [{**entry.rights, "name": entry.name} for entry in entries]
+        keys = tuple(APIKey(new_id(), created_at=now, **one) for one in given)
         with self._change():
             problems = [problem for entry in entries for problem in self._problems(entry)]
             if problems:
@@ -115,13 +122,18 @@ class KeyStore(KeyStatements):
         """Change a key that is not revoked, and return it."""
         with self._change():
             before = self._get(wanted)
-            if before.revoked_at is not None:
-                raise KeyRefused(f"key {before.id} is revoked: create a new one")
-            after = attrs.evolve(before, **changes)
-            if after.name != before.name:
-                self._refuse_taken(after.name)
-            self._write(after)
-        return after
+            return self._updated(before, attrs.evolve(before, **changes))
+
+    def replace(self, pairs: Sequence[tuple[APIKey, APIKey]]) -> None:
+        """Change keys from what they were to what they are to be, all or none.
+
+        Raises KeyChanged if one is no longer what it was.
+        """
+        with self._change():
+            for before, after in pairs:
+                if self._by_id(before.id) != (before,):
+                    raise KeyChanged(f"key {before.id} has changed meanwhile")
+                self._updated(before, after)
 
     def rotate(self, wanted: str, grace: timedelta = timedelta(0)) -> tuple[APIKey, str]:
         """Give an active key a new text; the old texts expire after `grace`, by default at once."""
@@ -199,6 +211,14 @@ class KeyStore(KeyStatements):
             secrets.setdefault(secret.key_id, set()).add(secret)
         return tuple(StoredKey(key, frozenset(secrets.get(key.id, ()))) for key in self._all())
 
+    def _updated(self, before: APIKey, after: APIKey) -> APIKey:
+        if before.revoked_at is not None:
+            raise KeyRefused(f"key {before.id} is revoked: create a new one")
+        if after.name != before.name:
+            self._refuse_taken(after.name)
+        self._write(after)
+        return after
+
     def _revoked(self, key: APIKey, when: datetime) -> APIKey:
         if key.revoked_at is None:
             key = attrs.evolve(key, revoked_at=when)
@@ -215,9 +235,9 @@ class KeyStore(KeyStatements):
         if not best:
             # The operator may have given a key's text instead of its id: do not repeat it.
             if wanted.startswith(PREFIX):
-                raise KeyRefused("no key with this text: `gatewayctl keys list` shows them")
+                raise NoSuchKey("no key with this text: `gatewayctl keys list` shows them")
             near = did_you_mean(wanted, (key.name for key in self._all()))
-            raise KeyRefused(f"no key {wanted[:100]!r}{near}: `gatewayctl keys list` shows them")
+            raise NoSuchKey(f"no key {wanted[:100]!r}{near}: `gatewayctl keys list` shows them")
         if len(best) > 1:
             ids = ", ".join(key.id for key in best)
             raise KeyRefused(f"several keys were named {wanted!r}: give one id ({ids})")
@@ -228,7 +248,7 @@ class KeyStore(KeyStatements):
 
     def _refuse_taken(self, name: str) -> None:
         if taker := self._taker(name):
-            raise KeyRefused(f"name {name!r} is taken by key {taker.id}")
+            raise KeyTaken(f"name {name!r} is taken by key {taker.id}")
 
     def _problems(self, entry: ImportedKey) -> Iterator[str]:
         if self._taker(entry.name):

@@ -30,6 +30,8 @@ class ImportedKey:
     name: str
     text: str = attrs.field(repr=False)
     line: int
+    rights: Changes = attrs.field(factory=Changes)
+    """Other than those of a key that is just made."""
 
 
 @attrs.frozen

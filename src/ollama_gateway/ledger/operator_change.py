@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -41,6 +41,10 @@ class ChangeRecorder(Protocol):
         raises `ChangeNotRecorded` if that fails, and then nothing may change. Leaving it by an
         exception records that the change failed.
         """
+        ...
+
+    def making_all(self, changes: Sequence[OperatorChange]) -> AbstractContextManager[None]:
+        """Return the block in which several changes are made, all or none."""
         ...
 
 

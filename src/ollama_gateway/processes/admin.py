@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -26,9 +27,11 @@ from ollama_gateway.metrics import Metrics
 from ollama_gateway.processes import figures, merging
 from ollama_gateway.processes.figures import MetricFamilies
 from ollama_gateway.processes.merging import JSONObject
+from ollama_gateway.processes.passing import PassedAPI
 from ollama_gateway.reasons import Reason
 from ollama_gateway.server.admin import METRICS_HEADERS
 from ollama_gateway.server.admin_access import AdminAccess
+from ollama_gateway.server.admin_api.operation import Operation
 from ollama_gateway.server.reload_handlers import JSON_HEADERS, Reloader
 from ollama_gateway.server.routes import Routes
 
@@ -100,6 +103,13 @@ class MergedAdmin:
     metrics: Metrics
     """The parent's own."""
     reloader: Reloader | None = None
+    operations: Sequence[Operation] = ()
+    """Of the admin API, those that the parent answers itself."""
+
+    @property
+    def passed(self) -> PassedAPI:
+        """The admin API of the processes."""
+        return PassedAPI(lambda: [member.path for member in self.roster.serving])
 
     def routes(self) -> Routes:
         """Return the routes, with the same paths as those of one process."""
@@ -111,7 +121,9 @@ class MergedAdmin:
             "/models.json": self.pass_on,
         }
         under = {"/limits": self.pass_on, "/explain": self.pass_on}
-        return self.access.routes(handlers, under, self.reloader)
+        return self.access.routes(
+            handlers, under, self.reloader, self.operations, self.passed.pass_on
+        )
 
     async def health(self, ask: Ask) -> None:
         """`/healthz`: the parent is alive."""

@@ -23,8 +23,9 @@ from ollama_gateway.errors import Forbidden, Misdirected, Unauthorized
 from ollama_gateway.flow.ask import Ask
 from ollama_gateway.flow.endpoints import Endpoint
 from ollama_gateway.reasons import Reason
-from ollama_gateway.server.admin_api.api import METHODS, AdminAPI
+from ollama_gateway.server.admin_api.api import METHODS, AdminAPI, PassOn
 from ollama_gateway.server.admin_api.operation import PREFIX, Operation
+from ollama_gateway.server.admin_api.passed_on import passed_actor
 from ollama_gateway.server.reload_handlers import Reloader, ReloadHandlers
 from ollama_gateway.server.routes import Handler, Route, Routes
 from ollama_gateway.wire.headers import Headers
@@ -51,6 +52,8 @@ class AdminAccess:
     token: str | None = attrs.field(default=None, repr=False)
     names: frozenset[str] = frozenset()
     """Names that are accepted besides those of loopback, as `name_of` returns them."""
+    is_behind_parent: bool = False
+    """Whether a parent lets operators in, and says who asks."""
 
     @classmethod
     def of(cls, token: str | None, hosts: Iterable[str]) -> AdminAccess:
@@ -63,10 +66,12 @@ class AdminAccess:
         under: Mapping[str, Handler],
         reloader: Reloader | None = None,
         operations: Sequence[Operation] = (),
+        pass_on: PassOn | None = None,
     ) -> Routes:
         """Return guarded routes: GET and HEAD for `handlers`, GET for paths below `under`.
 
         With a reloader there are those of reloads, too, and with operations the admin API.
+        With `pass_on`, another process answers what is none of these operations.
         """
         commands: dict[str, Handler] = {}
         if reloader is not None:
@@ -76,10 +81,15 @@ class AdminAccess:
         table = {path: self._route(path, handlers[path], "GET", "HEAD") for path in handlers}
         table |= {path: self._route(path, handler, "POST") for path, handler in commands.items()}
         below = {path: self._route(path, handler, "GET") for path, handler in under.items()}
-        return Routes(table, below, {PREFIX: self._api(operations)} if operations else {})
+        has_api = operations or pass_on is not None
+        return Routes(table, below, {PREFIX: self._api(operations, pass_on)} if has_api else {})
 
-    def _api(self, operations: Sequence[Operation]) -> dict[str, Route]:
-        api, endpoint = AdminAPI.of(operations, self.actor), Endpoint(PREFIX, "admin")
+    def _api(self, operations: Sequence[Operation], pass_on: PassOn | None) -> dict[str, Route]:
+        endpoint = Endpoint(PREFIX, "admin")
+        if pass_on is None:
+            api = AdminAPI.of(operations, self.actor)
+        else:
+            api = AdminAPI(operations, self.actor, pass_on)
         return {method: Route(endpoint, partial(api.serve, method)) for method in METHODS}
 
     def _route(self, path: str, handler: Handler, *methods: str) -> dict[str, Route]:
@@ -95,6 +105,8 @@ class AdminAccess:
 
     async def actor(self, ask: Ask) -> Actor:
         """Return who asks at the admin API; raises Unauthorized, Forbidden, Misdirected."""
+        if self.is_behind_parent:
+            return passed_actor(ask)
         if any(name == b"sec-fetch-site" and value not in OWN_PAGES for name, value in ask.headers):
             raise Forbidden("no web page may do this", reason=Reason.FOREIGN_ORIGIN)
         if not self._knows(ask.headers):

@@ -12,10 +12,8 @@ the command line or in the settings.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import attrs
 import typer
@@ -29,40 +27,33 @@ from ollama_gateway.cli.keys.options import (
     ExpiresOption,
     GraceOption,
     KeyArgument,
+    MatchOption,
     ModelsOption,
+    OneKeyArgument,
     PerDayOption,
     PerMinuteOption,
     PerMonthOption,
     UserHeaderOption,
     YesOption,
-    read_aliases,
-    read_expiry,
+    read_given,
     read_grace,
-    read_header,
-    read_limits,
-    read_list,
 )
-from ollama_gateway.cli.keys.printing import COLUMNS, as_json_of, print_key, print_secret, row_of
-from ollama_gateway.cli.keys.store import open_key_store
+from ollama_gateway.cli.keys.port import Given, KeyPort, open_keys
+from ollama_gateway.cli.keys.printing import (
+    COLUMNS,
+    print_changes,
+    print_key,
+    print_secret,
+    row_of,
+)
 from ollama_gateway.cli.load_settings import load_for_stores
 from ollama_gateway.cli.next_step import after_new_key
 from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import confirm, count_of, is_terminal, print_json, print_table, say
 from ollama_gateway.cli.remote.address import AdminAddress
-from ollama_gateway.keys.importing import read_keys
-from ollama_gateway.keys.key import (
-    DEFAULT_GROUPS,
-    APIKey,
-    KeyLimits,
-    KeyRefused,
-    utc_now,
-)
-from ollama_gateway.keys.store import Changes
+from ollama_gateway.keys.key import KeyRefused
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import ServerSettings, Settings
-
-if TYPE_CHECKING:
-    from ollama_gateway.cli.keys.recorded import RecordedKeys
+from ollama_gateway.settings import ServerSettings
 
 app = typer.Typer(no_args_is_help=True, help="Create, list, change and revoke API keys.")
 
@@ -89,23 +80,20 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
 
     By default it may use all models and all endpoints but `manage`.
     """
-    expires_at = read_expiry(expires) if expires is not None else None
-    limits = read_limits(requests_per_minute, concurrent, tokens_per_day, tokens_per_month)
-    aliases = read_aliases(alias or ())
+    given = read_given(
+        models=models,
+        endpoints=endpoints,
+        expires=expires,
+        limits=(requests_per_minute, concurrent, tokens_per_day, tokens_per_month),
+        user_header=user_header,
+        aliases=alias,
+    )
     settings = load_for_stores(config)
-    with _recorded(settings) as keys:
-        key, text = keys.create(
-            name,
-            read_list(models) if models is not None else ("*",),
-            frozenset(read_list(endpoints)) if endpoints is not None else DEFAULT_GROUPS,
-            expires_at,
-            KeyLimits(**limits),
-            read_header(user_header) if user_header is not None else None,
-            aliases,
-        )
-    print_secret(key, text, as_json=as_json)
+    with open_keys(settings) as keys:
+        made = keys.create({"name": name, **given})
+    print_secret(made, as_json=as_json)
     if is_terminal() and not as_json:
-        for step in after_new_key(settings, text):
+        for step in after_new_key(settings, made["key"]):
             say(f"next: {step}", err=True)
 
 
@@ -116,12 +104,12 @@ def list_keys(
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """List all keys, including revoked ones."""
-    with open_key_store(load_for_stores(config)) as store:
-        keys = store.list()
+    with open_keys(load_for_stores(config)) as keys:
+        found = keys.list()
     if as_json:
-        print_json([as_json_of(key) for key in keys])
+        print_json(found)
     else:
-        print_table(COLUMNS, [row_of(key) for key in keys], wide=wide)
+        print_table(COLUMNS, [row_of(key) for key in found], wide=wide)
 
 
 @app.command()
@@ -132,12 +120,12 @@ def show(
 ) -> None:
     """Show a key, and the usage of its limits. The key's text cannot be shown again."""
     settings = load_for_stores(config)
-    with open_key_store(settings) as store:
-        found = store.get(key)
-    used = _used(settings.server, found)
+    with open_keys(settings) as keys:
+        found = keys.get(key)
+    used = _used(settings.server, found["id"])
     if as_json:
         usage = None if used is None else {n: attrs.asdict(one) for n, one in used.items()}
-        print_json({**as_json_of(found), "usage": usage})
+        print_json({**found, "usage": usage})
         return
     print_key(found, as_json=False)
     for line in usage_lines(used) if used is not None else ():
@@ -146,7 +134,9 @@ def show(
 
 @app.command()
 def update(  # noqa: PLR0913, PLR0917 - one for each option
-    key: KeyArgument,
+    key: OneKeyArgument = None,
+    match: MatchOption = None,
+    yes: YesOption = False,  # noqa: FBT002 - a flag
     name: Annotated[str | None, typer.Option("--name", help="A new name.")] = None,
     models: ModelsOption = None,
     endpoints: EndpointsOption = None,
@@ -158,29 +148,49 @@ def update(  # noqa: PLR0913, PLR0917 - one for each option
     user_header: UserHeaderOption = None,
     alias: AliasOption = None,
     config: ConfigOption = None,
+    wide: WideOption = False,  # noqa: FBT002 - a flag
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Change a key's name, permissions, aliases, limits or expiry; all else stays as it is."""
-    changes: Changes = {}
-    if name is not None:
-        changes["name"] = name
-    if models is not None:
-        changes["models"] = read_list(models)
-    if endpoints is not None:
-        changes["endpoints"] = frozenset(read_list(endpoints))
-    if expires is not None:
-        changes["expires_at"] = read_expiry(expires)
-    if user_header is not None:
-        changes["user_header"] = read_header(user_header)
-    if alias is not None:
-        changes["aliases"] = read_aliases(alias)
-    limits = read_limits(requests_per_minute, concurrent, tokens_per_day, tokens_per_month)
-    if not changes and not limits:
+    """Change a key's name, permissions, aliases, limits or expiry; all else stays as it is.
+
+    With --match all keys of such names are changed, or none; first it shows what will change.
+    """
+    given = read_given(
+        name=name,
+        models=models,
+        endpoints=endpoints,
+        expires=expires,
+        limits=(requests_per_minute, concurrent, tokens_per_day, tokens_per_month),
+        user_header=user_header,
+        aliases=alias,
+    )
+    if not given:
         raise typer.BadParameter("nothing to change: see `gatewayctl keys update --help`")
-    with _recorded(load_for_stores(config)) as keys:
-        if limits:
-            changes["limits"] = attrs.evolve(keys.store.get(key).limits, **limits)
-        print_key(keys.update(key, **changes), as_json=as_json)
+    if (key is None) == (match is None):
+        raise typer.BadParameter("name one KEY, or give --match")
+    if match is not None and name is not None:
+        raise typer.BadParameter("names are unique: it does not go with --match", param_hint="name")
+    with open_keys(load_for_stores(config)) as keys:
+        if key is not None:
+            print_key(keys.update(key, given), as_json=as_json)
+        elif match is not None:
+            _update_matching(keys, match, given, yes=yes, wide=wide, as_json=as_json)
+
+
+def _update_matching(
+    keys: KeyPort, match: str, given: Given, *, yes: bool, wide: bool, as_json: bool
+) -> None:
+    if not yes:
+        pairs = keys.update_matching(match, given, dry_run=True)
+        if not as_json:
+            print_changes(pairs, wide=wide)
+        if pairs:
+            confirm(f"Change {count_of(len(pairs), 'key')}?")
+    changed = keys.update_matching(match, given, dry_run=False)
+    if as_json:
+        print_json([pair["after"] for pair in changed])
+    else:
+        say(f"changed {count_of(len(changed), 'key')}")
 
 
 @app.command()
@@ -192,9 +202,8 @@ def rotate(
 ) -> None:
     """Give a key a new text and print it once; the old text ends now, or after --grace."""
     left = read_grace(grace)
-    with _recorded(load_for_stores(config)) as keys:
-        found, text = keys.rotate(key, left)
-    print_secret(found, text, as_json=as_json)
+    with open_keys(load_for_stores(config)) as keys:
+        print_secret(keys.rotate(key, left.total_seconds()), as_json=as_json)
 
 
 @app.command()
@@ -204,7 +213,7 @@ def revoke(
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Revoke a key for good, in every running gateway within a second."""
-    with _recorded(load_for_stores(config)) as keys:
+    with open_keys(load_for_stores(config)) as keys:
         print_key(keys.revoke(key), as_json=as_json)
 
 
@@ -216,41 +225,33 @@ def delete(
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Delete a revoked or expired key, which cannot be undone; its audit records stay."""
-    with _recorded(load_for_stores(config)) as keys:
-        found = keys.store.get(key)
-        if not found.is_active(utc_now()) and not yes:
-            confirm(f"Delete key {found.id} ({found.name})?")
-        print_key(keys.delete(found.id), as_json=as_json)
+    with open_keys(load_for_stores(config)) as keys:
+        found = keys.get(key)
+        if found["status"] != "active" and not yes:
+            confirm(f"Delete key {found['id']} ({found['name']})?")
+        print_key(keys.delete(found["id"]), as_json=as_json)
 
 
 @app.command("import")
 def import_keys(
     file: Annotated[
-        Path, typer.Argument(help="File of lines `name,key`; - is stdin.", allow_dash=True)
+        Path,
+        typer.Argument(
+            help="CSV with a header, JSON lines, or lines `name,key`; - is stdin.", allow_dash=True
+        ),
     ],
     config: ConfigOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Import existing keys, all of a file or none; only their hashes are stored."""
-    with _recorded(load_for_stores(config)) as keys:
-        imported = keys.add_imported(read_keys(_read(file)))
+    from ollama_gateway.control.key_files import keys_in  # noqa: PLC0415 - few need CSV
+
+    with open_keys(load_for_stores(config)) as keys:
+        imported = keys.add(keys_in(_read(file)))
     if as_json:
-        print_json([as_json_of(key) for key in imported])
+        print_json(imported)
     else:
         say(f"imported {count_of(len(imported), 'key')}")
-
-
-@contextmanager
-def _recorded(settings: Settings) -> Iterator[RecordedKeys]:
-    """Open the store of the settings; each change is recorded before it is made."""
-    from ollama_gateway.cli.keys.recorded import RecordedKeys  # noqa: PLC0415 - see recording.py
-    from ollama_gateway.cli.recording import local_changes  # noqa: PLC0415 - see there
-
-    with (
-        open_key_store(settings) as store,
-        local_changes(settings, "gatewayctl keys") as recorder,
-    ):
-        yield RecordedKeys(store, recorder)
 
 
 def _read(file: Path) -> str:
@@ -270,9 +271,9 @@ def _read(file: Path) -> str:
         raise KeyRefused(f"{printable(str(file))} is not UTF-8 text") from None
 
 
-def _used(server: ServerSettings, key: APIKey) -> dict[str, LimitUsage] | None:
+def _used(server: ServerSettings, key_id: str) -> dict[str, LimitUsage] | None:
     try:
-        return ask_usage(AdminAddress.of_settings(server), key.id)
+        return ask_usage(AdminAddress.of_settings(server), key_id)
     except NoAnswer:
         address = server.admin_bind
         say(f"usage is unknown: no gateway answers on {address}", err=True)

@@ -17,10 +17,14 @@ import attrs
 
 from ollama_gateway.cli.admin import NoAnswer, ask, unexpected
 from ollama_gateway.cli.remote.address import AdminAddress
-from ollama_gateway.keys.key import KeyLimits
 from ollama_gateway.settings.units import MAX_INT64, MAX_SECONDS
 
-_UNITS: Final = ("/min", " at once", "/day", "/month")
+_UNITS: Final = {
+    "requests_per_minute": "/min",
+    "concurrent_requests": " at once",
+    "tokens_per_day": "/day",
+    "tokens_per_month": "/month",
+}
 _THOUSANDS: Final = ("", "k", "M", "G", "T")
 _TIMES: Final = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
@@ -36,10 +40,10 @@ class LimitUsage:
     """Seconds until the whole limit is free again, without further requests."""
 
 
-def limits_in_words(limits: KeyLimits) -> str:
+def limits_in_words(limits: Mapping[str, int | None]) -> str:
     """Return the key's own limits, e.g. `60/min 4 at once 100k/day`, or `-` if it has none."""
-    pairs = zip(attrs.astuple(limits), _UNITS, strict=True)
-    words = [_count(limit) + unit for limit, unit in pairs if limit is not None]
+    found = {name: limits.get(name) for name in _UNITS}
+    words = [_count(limit) + _UNITS[name] for name, limit in found.items() if limit is not None]
     return " ".join(words) or "-"
 
 

@@ -14,13 +14,21 @@ import typer
 
 from ollama_gateway.cli.completion import complete_key
 from ollama_gateway.keys.key import ENDPOINT_GROUPS, MAX_LIMIT, utc_now
-from ollama_gateway.models.aliases import Alias, Aliases, WrongAlias, alias_of
+from ollama_gateway.models.aliases import Alias, Aliases, WrongAlias, alias_of, models_of
 from ollama_gateway.settings.units import seconds, shown, some_seconds
 
 _DIGITS: Final = len(str(MAX_LIMIT))
 
 KeyArgument = Annotated[
     str, typer.Argument(metavar="KEY", help="A key's id, or its name.", autocompletion=complete_key)
+]
+OneKeyArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="KEY", help="A key's id, or its name.", autocompletion=complete_key),
+]
+MatchOption = Annotated[
+    str | None,
+    typer.Option("--match", metavar="GLOB", help="All keys of such names, e.g. 'student-*'."),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 ModelsOption = Annotated[
@@ -82,6 +90,39 @@ AliasOption = Annotated[
         "'gpt-4o=llama3.3:70b'; repeatable; none: no.",
     ),
 ]
+
+
+def read_given(
+    *,
+    name: str | None = None,
+    models: Sequence[str] | None,
+    endpoints: Sequence[str] | None,
+    expires: str | None,
+    limits: Sequence[str | None],
+    user_header: str | None,
+    aliases: Sequence[str] | None,
+) -> dict[str, Any]:
+    """Return what the options give of a key, as the fields of its document.
+
+    `limits` are those of a minute, at once, of a day and of a month, in this order.
+    """
+    given: dict[str, Any] = {}
+    if name is not None:
+        given["name"] = name
+    if models is not None:
+        given["models"] = list(read_list(models))
+    if endpoints is not None:
+        given["endpoints"] = list(read_list(endpoints))
+    if expires is not None:
+        when = read_expiry(expires)
+        given["expires_at"] = None if when is None else when.isoformat()
+    if user_header is not None:
+        given["user_header"] = read_header(user_header)
+    if aliases is not None:
+        given["aliases"] = models_of(read_aliases(aliases))
+    if any(limit is not None for limit in limits):
+        given["limits"] = read_limits(*limits)
+    return given
 
 
 def read_aliases(values: Sequence[str]) -> Aliases:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, Final
-
-import attrs
+from collections.abc import Sequence
+from typing import Final
 
 from ollama_gateway.cli.keys.limits import limits_in_words
-from ollama_gateway.cli.output import print_json, say
+from ollama_gateway.cli.keys.port import KeyPair
+from ollama_gateway.cli.output import print_json, print_table, say
 from ollama_gateway.cli.table import Column, Row
-from ollama_gateway.keys.key import ENDPOINT_GROUPS, APIKey, utc_now
-from ollama_gateway.models.aliases import models_of
+from ollama_gateway.control.keys import KeyDocument
 
 COLUMNS: Final = (
     Column("id"),
@@ -24,60 +22,58 @@ COLUMNS: Final = (
     Column("limits", 3, is_prose=True),
 )
 """The columns of `keys list`."""
+CHANGE_COLUMNS: Final = (
+    Column("id"),
+    Column("name"),
+    Column("field"),
+    Column("before", is_prose=True),
+    Column("after", is_prose=True),
+)
+"""The columns of a preview."""
 
 
-def as_json_of(key: APIKey) -> dict[str, Any]:
-    """Return a key for programs."""
-    return {
-        "id": key.id,
-        "name": key.name,
-        "status": key.status(utc_now()),
-        "models": list(key.models),
-        "endpoints": _groups(key),
-        "limits": attrs.asdict(key.limits),
-        "user_header": key.user_header,
-        "aliases": models_of(key.aliases),
-        "created_at": _time(key.created_at),
-        "expires_at": _time(key.expires_at),
-        "revoked_at": _time(key.revoked_at),
-    }
-
-
-def print_secret(key: APIKey, text: str, *, as_json: bool) -> None:
+def print_secret(key: KeyDocument, *, as_json: bool) -> None:
     """Print a key that was just made, with its text."""
     if not as_json:
-        say(text)
-        say(f"This is key {key.id} ({key.name}). It is not shown again.", err=True)
+        say(key["key"])
+        say(f"This is key {key['id']} ({key['name']}). It is not shown again.", err=True)
         return
-    shown = as_json_of(key)
-    order = ("name", "models", "endpoints", "limits", "user_header", "aliases", "expires_at")
-    print_json({"id": key.id, "key": text, **{field: shown[field] for field in order}})
+    order = ("id", "key", "name", "models", "endpoints", "limits", "user_header", "aliases")
+    print_json({field: key[field] for field in (*order, "expires_at")})
 
 
-def print_key(key: APIKey, *, as_json: bool) -> None:
+def print_key(key: KeyDocument, *, as_json: bool) -> None:
     """Print a key without its text."""
     if as_json:
-        print_json(as_json_of(key))
+        print_json(key)
         return
-    aliases = [f"{name}={','.join(models)}" for name, models in models_of(key.aliases).items()]
-    fields = {**as_json_of(key), "limits": limits_in_words(key.limits), "aliases": aliases}
-    for field, value in fields.items():
+    for field in key:
         label = "end user" if field == "user_header" else field
-        listed = (", ".join(value) or None) if isinstance(value, list) else value
-        say(f"{label + ':':<12}{listed if listed is not None else '-'}")
+        say(f"{label + ':':<12}{_in_words(field, key, ', ')}")
 
 
-def row_of(key: APIKey) -> Row:
+def row_of(key: KeyDocument) -> Row:
     """Return the cells of a key."""
-    status = key.status(utc_now())
-    models, groups = ",".join(key.models), ",".join(_groups(key))
-    times = [_time(when) or "-" for when in (key.created_at, key.expires_at)]
-    return (key.id, key.name, status, models, groups, *times, limits_in_words(key.limits))
+    fields = ("id", "name", "status", "models", "endpoints", "created_at", "expires_at", "limits")
+    return tuple(_in_words(field, key, ",") for field in fields)
 
 
-def _groups(key: APIKey) -> list[str]:
-    return [group for group in ENDPOINT_GROUPS if group in key.endpoints]
+def print_changes(pairs: Sequence[KeyPair], *, wide: bool) -> None:
+    """Print what a change does to each key."""
+    rows = [
+        (pair["before"]["id"], pair["before"]["name"], field, *cells)
+        for pair in pairs
+        for field in pair["after"]
+        if field != "status" and pair["before"][field] != pair["after"][field]
+        for cells in [tuple(_in_words(field, pair[side], ",") for side in ("before", "after"))]
+    ]
+    print_table(CHANGE_COLUMNS, rows, wide=wide)
 
 
-def _time(when: datetime | None) -> str | None:
-    return when.isoformat(timespec="seconds").replace("+00:00", "Z") if when else None
+def _in_words(field: str, key: KeyDocument, between: str) -> str:
+    value = key[field]
+    if field == "limits":
+        return limits_in_words(value)
+    if field == "aliases":
+        value = [f"{name}={','.join(models)}" for name, models in value.items()]
+    return str((between.join(value) if isinstance(value, list) else value) or "-")

@@ -42,6 +42,9 @@ MAX_ETAG: Final = 200
 FindActor = Callable[[Ask], Awaitable[Actor]]
 """Returns who asks; raises Unauthorized, Forbidden, Misdirected, LimitReached."""
 
+PassOn = Callable[[str, Actor, Ask], Awaitable[None]]
+"""Answers a method, of this actor, in another process."""
+
 log = get_logger("admin-api")
 
 
@@ -51,6 +54,8 @@ class AdminAPI:
 
     operations: Sequence[Operation]
     find_actor: FindActor
+    pass_on: PassOn | None = None
+    """Answers what is no operation here, methods and paths that do not exist among it."""
 
     @classmethod
     def of(cls, operations: Sequence[Operation], find_actor: FindActor) -> AdminAPI:
@@ -69,7 +74,11 @@ class AdminAPI:
 
     async def _serve(self, method: str, ask: Ask) -> None:
         actor = await self.find_actor(ask)
-        operation, path = self._find("GET" if method == "HEAD" else method, ask.parameter)
+        method = "GET" if method == "HEAD" else method
+        if self.pass_on is not None and not self._has(method, ask.parameter):
+            await self.pass_on(method, actor, ask)
+            return
+        operation, path = self._find(method, ask.parameter)
         if not actor.may(operation.role):
             who = "an admin token" if actor.name == "-" else f"the role {operation.role}"
             raise Forbidden(f"this needs {who}", reason=Reason.ROLE_TOO_LOW)
@@ -87,6 +96,9 @@ class AdminAPI:
             await _send_lines(reply.lines, ask)
         else:
             await _send(operation, reply, ask)
+
+    def _has(self, method: str, path: str) -> bool:
+        return any(one.method == method and one.match(path) is not None for one in self.operations)
 
     def _find(self, method: str, path: str) -> tuple[Operation, dict[str, str]]:
         found = [

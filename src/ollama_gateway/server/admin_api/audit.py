@@ -11,14 +11,7 @@ import attrs
 
 from ollama_gateway.control.audit import audit_page, audit_record
 from ollama_gateway.control.paging import cursor_of, place_in
-from ollama_gateway.control.time_ranges import time_range_of
-from ollama_gateway.control.unknown_filters import KnownNames, refuse_unknown
-from ollama_gateway.control.usage import usage_page, ways_of
-from ollama_gateway.ledger.read.audit_log import AuditPlace
-from ollama_gateway.ledger.read.filtering import Filter, Kind
-from ollama_gateway.reasons import Outcome
-from ollama_gateway.server.admin_api.operation import PAGING, AdminCall, AdminReply, Operation
-from ollama_gateway.server.admin_api.shapes import (
+from ollama_gateway.control.shapes import (
     Anything,
     Fields,
     Flag,
@@ -29,6 +22,13 @@ from ollama_gateway.server.admin_api.shapes import (
     Text,
     page_of,
 )
+from ollama_gateway.control.time_ranges import time_range_of
+from ollama_gateway.control.unknown_filters import KnownNames, refuse_unknown
+from ollama_gateway.control.usage import usage_page, ways_of
+from ollama_gateway.ledger.read.audit_log import AuditPlace
+from ollama_gateway.ledger.read.filtering import Filter, Kind
+from ollama_gateway.reasons import Outcome
+from ollama_gateway.server.admin_api.operation import PAGING, AdminCall, AdminReply, Operation
 from ollama_gateway.storage.batcher import Runner
 
 OUTCOMES: Final[tuple[str, ...]] = get_args(Outcome)

@@ -15,9 +15,7 @@ from ollama_gateway.control.actor import Actor
 from ollama_gateway.control.backends import backend_document, backend_named
 from ollama_gateway.control.paging import page_after
 from ollama_gateway.control.pausing import PauseControl
-from ollama_gateway.errors import Unavailable
-from ollama_gateway.server.admin_api.operation import PAGING, AdminCall, AdminReply, Operation
-from ollama_gateway.server.admin_api.shapes import (
+from ollama_gateway.control.shapes import (
     Fields,
     Flag,
     Integer,
@@ -27,6 +25,8 @@ from ollama_gateway.server.admin_api.shapes import (
     Text,
     page_of,
 )
+from ollama_gateway.errors import Unavailable
+from ollama_gateway.server.admin_api.operation import PAGING, AdminCall, AdminReply, Operation
 from ollama_gateway.storage.batcher import Runner
 
 BREAKER: Final = Text("Whether attempts are made.", ("closed", "half-open", "open"))

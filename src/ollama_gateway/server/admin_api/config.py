@@ -9,9 +9,7 @@ import attrs
 
 from ollama_gateway.control.errors import Conflict, Problem, WrongInput
 from ollama_gateway.control.recording import recorded
-from ollama_gateway.ledger.operator_change import ChangeRecorder, OperatorChange
-from ollama_gateway.server.admin_api.operation import AdminCall, AdminReply, Operation
-from ollama_gateway.server.admin_api.shapes import (
+from ollama_gateway.control.shapes import (
     Anything,
     Fields,
     Flag,
@@ -21,6 +19,8 @@ from ollama_gateway.server.admin_api.shapes import (
     Shape,
     Text,
 )
+from ollama_gateway.ledger.operator_change import ChangeRecorder, OperatorChange
+from ollama_gateway.server.admin_api.operation import AdminCall, AdminReply, Operation
 from ollama_gateway.server.reload_handlers import Reloader, ReloadFailed
 from ollama_gateway.storage.batcher import Runner
 

@@ -18,17 +18,7 @@ from ollama_gateway.control.models import ModelView
 from ollama_gateway.control.paging import DocumentPage, cursor_of, place_in
 from ollama_gateway.control.pulling import Pull, pull_all
 from ollama_gateway.control.recording import recorded
-from ollama_gateway.errors import BadRequest
-from ollama_gateway.ledger.operator_change import ChangeRecorder, OperatorChange
-from ollama_gateway.models.policies import LoadPolicies
-from ollama_gateway.server.admin_api.operation import (
-    PAGING,
-    AdminCall,
-    AdminReply,
-    Operation,
-    SendLine,
-)
-from ollama_gateway.server.admin_api.shapes import (
+from ollama_gateway.control.shapes import (
     Anything,
     Fields,
     Flag,
@@ -38,6 +28,16 @@ from ollama_gateway.server.admin_api.shapes import (
     OrNull,
     Text,
     page_of,
+)
+from ollama_gateway.errors import BadRequest
+from ollama_gateway.ledger.operator_change import ChangeRecorder, OperatorChange
+from ollama_gateway.models.policies import LoadPolicies
+from ollama_gateway.server.admin_api.operation import (
+    PAGING,
+    AdminCall,
+    AdminReply,
+    Operation,
+    SendLine,
 )
 from ollama_gateway.storage.batcher import Runner
 from ollama_gateway.turns import in_turns

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
+from ollama_gateway.control.shapes import Anything, Text
 from ollama_gateway.server.admin_api import problems
 from ollama_gateway.server.admin_api.operation import PREFIX, AdminCall, AdminReply, Operation
-from ollama_gateway.server.admin_api.shapes import Anything, Text
 
 _JSON: Final = "application/json"
 _LINES: Final = "application/x-ndjson"

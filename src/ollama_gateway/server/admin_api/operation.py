@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 import attrs
 
 from ollama_gateway.control.actor import Actor, Role
-from ollama_gateway.server.admin_api.shapes import Flag, Integer, Shape, Text
+from ollama_gateway.control.shapes import Flag, Integer, Shape, Text
 
 PREFIX: Final = "/admin/v1"
 MAX_PAGE: Final = 1000
@@ -74,7 +74,7 @@ class Operation:
     summary: str
     """One sentence."""
     serve: Callable[[AdminCall], Awaitable[AdminReply]]
-    """Raises ControlError, GatewayError, StoreError, KeyRefused."""
+    """Raises any of `problems.KNOWN`."""
     answer: Shape | None = None
     """None for an answer without content."""
     query: Mapping[str, Text | Integer | Flag] = attrs.field(factory=dict)

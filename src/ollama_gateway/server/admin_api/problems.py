@@ -16,15 +16,22 @@ from ollama_gateway.control.errors import (
     Problem,
     WrongInput,
 )
+from ollama_gateway.control.shapes import Fields, Integer, ListOf, Text
 from ollama_gateway.errors import GatewayError, MethodNotAllowed
-from ollama_gateway.keys.key import StoreError
+from ollama_gateway.keys.key import (
+    KeyChanged,
+    KeyRefused,
+    KeyTaken,
+    NoSuchKey,
+    StoreError,
+    WrongValue,
+)
 from ollama_gateway.ledger.operator_change import ChangeNotRecorded
 from ollama_gateway.printable import printable
-from ollama_gateway.server.admin_api.shapes import Fields, Integer, ListOf, Text
 from ollama_gateway.wire.headers import Headers
 
 MEDIA_TYPE: Final = "application/problem+json"
-KNOWN: Final = (ControlError, GatewayError, StoreError, ChangeNotRecorded)
+KNOWN: Final = (ControlError, GatewayError, StoreError, KeyRefused, ChangeNotRecorded)
 """Errors with a message for operators; any other is a fault of the gateway."""
 SHAPE: Final = Fields(
     {
@@ -46,6 +53,11 @@ _STATUSES: Final = (
     (Conflict, HTTPStatus.CONFLICT),
     (WrongInput, HTTPStatus.UNPROCESSABLE_ENTITY),
     (ControlError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (NoSuchKey, HTTPStatus.NOT_FOUND),
+    (KeyTaken, HTTPStatus.CONFLICT),
+    (KeyChanged, HTTPStatus.PRECONDITION_FAILED),
+    (WrongValue, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (KeyRefused, HTTPStatus.CONFLICT),
     (StoreError, HTTPStatus.SERVICE_UNAVAILABLE),
     (ChangeNotRecorded, HTTPStatus.SERVICE_UNAVAILABLE),
 )

@@ -9,11 +9,11 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
 from ollama_gateway.control.errors import Problem, WrongInput
+from ollama_gateway.control.shapes import Flag, Integer, Shape, Text
 from ollama_gateway.errors import BadRequest, BodyTooLarge
 from ollama_gateway.flow.ask import Downstream
+from ollama_gateway.printable import printable
 from ollama_gateway.server.admin_api.operation import Operation
-from ollama_gateway.server.admin_api.shapes import Flag, Integer, Shape, Text
-from ollama_gateway.settings.units import shown
 from ollama_gateway.storage.batcher import in_thread
 from ollama_gateway.wire.body import parse
 
@@ -36,7 +36,7 @@ def read_query(operation: Operation, query: str) -> dict[str, Any]:
     problems, found = [], dict[str, Any]()
     for name, count in Counter(name for name, _ in given).items():
         if name not in operation.query:
-            problems.append(Problem(shown(name), "is unknown"))
+            problems.append(Problem(printable(name), "is unknown"))
         elif count > 1:
             problems.append(Problem(name, "is given twice"))
     for name, text in dict(given).items():
@@ -71,7 +71,7 @@ async def read_body(operation: Operation, downstream: Downstream) -> Any:
 
     Raises BadRequest, BodyTooLarge, RequestTimeout, WrongInput.
     """
-    body = await _received(downstream)
+    body = await received(downstream)
     if operation.takes is None:
         if body:
             raise BadRequest("this operation takes no body")
@@ -82,7 +82,8 @@ async def read_body(operation: Operation, downstream: Downstream) -> Any:
     return read() if len(body) <= IN_PLACE else await in_thread(read)
 
 
-async def _received(downstream: Downstream) -> bytes:
+async def received(downstream: Downstream) -> bytes:
+    """Return the body as sent, up to `MAX_BODY`; raises BodyTooLarge, RequestTimeout."""
     body = bytearray()
     if (downstream.announced or 0) > MAX_BODY:
         raise BodyTooLarge

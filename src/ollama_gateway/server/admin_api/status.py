@@ -7,10 +7,7 @@ from typing import Final
 
 import attrs
 
-from ollama_gateway.control.status import GatewayStatus
-from ollama_gateway.server.admin_api.backends import BACKEND
-from ollama_gateway.server.admin_api.operation import AdminCall, AdminReply, Operation
-from ollama_gateway.server.admin_api.shapes import (
+from ollama_gateway.control.shapes import (
     Anything,
     Fields,
     Flag,
@@ -20,6 +17,9 @@ from ollama_gateway.server.admin_api.shapes import (
     OrNull,
     Text,
 )
+from ollama_gateway.control.status import GatewayStatus
+from ollama_gateway.server.admin_api.backends import BACKEND
+from ollama_gateway.server.admin_api.operation import AdminCall, AdminReply, Operation
 from ollama_gateway.turns import in_turns
 
 COUNT: Final = Integer()
