@@ -105,6 +105,20 @@ def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
     return _complete(model_names, ctx, incomplete)
 
 
+def complete_context(incomplete: str) -> list[str]:
+    """Complete the name of a context."""
+    from ollama_gateway.cli.remote.contexts import (  # noqa: PLC0415 - only where it completes
+        ContextsBroken,
+        read_contexts,
+    )
+
+    try:
+        names = read_contexts().by_name
+    except ContextsBroken:
+        return []
+    return [name for name in names if name.startswith(incomplete) and name.isprintable()]
+
+
 def _complete(
     names: Callable[[Settings | AdminAddress], Iterable[str]], ctx: typer.Context, incomplete: str
 ) -> list[str]:

@@ -15,11 +15,9 @@ import attrs
 import typer
 
 from ollama_gateway.cli import data_dir, startable
-from ollama_gateway.cli.admin import NoAnswer, Refused, unanswered
 from ollama_gateway.cli.load_settings import exit_on_problems, load_or_exit, warn
 from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import exit_with, print_json, print_table, say
-from ollama_gateway.cli.remote.address import AdminAddress
 from ollama_gateway.cli.remote.anywhere import anywhere
 from ollama_gateway.cli.remote.choice import HERE, GatewayChoice
 from ollama_gateway.cli.table import Column
@@ -116,6 +114,7 @@ def show(
         pending_or_none,
         say_pending,
     )
+    from ollama_gateway.cli.remote.address import AdminAddress  # noqa: PLC0415 - asks a gateway
     from ollama_gateway.control.config import (  # noqa: PLC0415 - `check` needs less
         config_document,
         shown_settings,
@@ -142,7 +141,12 @@ def diff(
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Show what `gatewayctl reload` would change in the running gateway; exit 1 if none answers."""
-    from ollama_gateway.cli.pending import ask_pending  # noqa: PLC0415 - asks a gateway
+    from ollama_gateway.cli.admin import (  # noqa: PLC0415 - asks a gateway
+        NoAnswer,
+        Refused,
+        unanswered,
+    )
+    from ollama_gateway.cli.pending import ask_pending  # noqa: PLC0415 - as above
     from ollama_gateway.cli.reload import text_of  # noqa: PLC0415
 
     address = gateway.admin()

@@ -72,7 +72,7 @@ def _lines(state: dict[str, Any]) -> list[str]:
 
 
 def _address(gateway: GatewayChoice) -> AdminAddress:
-    """Return where to ask; no line says which settings those are, as this runs every few seconds."""
+    """Return where to ask; nothing says which settings those are, as this runs all the time."""
     far = gateway.remote()
     return far or AdminAddress.of_settings(load_silently(gateway.config).settings.server)
 

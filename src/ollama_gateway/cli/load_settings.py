@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from ollama_gateway.cli import data_dir
 from ollama_gateway.cli.lines import exit_with, say
-from ollama_gateway.cli.source import say_source
 from ollama_gateway.settings import Loaded, Settings, SettingsError, load
 
 EXIT_SETTINGS: Final = 2
@@ -24,6 +22,8 @@ def load_or_exit(config: Path | None) -> Loaded:
 
     On problems, print them and exit with code 2.
     """
+    from ollama_gateway.cli.source import say_source  # noqa: PLC0415 - `health` needs it not
+
     loaded = load_silently(config)
     say_source(loaded.settings)
     return loaded
@@ -46,6 +46,8 @@ def settings_or_exit(config: Path | None) -> Loaded:
 
 def load_for_stores(config: Path | None) -> Settings:
     """Load the settings to open stores with; exit with code 2 if other users may write them."""
+    from ollama_gateway.cli import data_dir  # noqa: PLC0415 - others open no store
+
     settings = load_or_exit(config).settings
     exit_on_problems(data_dir.faults_of(settings, data_dir.trusted_by_commands(settings)))
     return settings

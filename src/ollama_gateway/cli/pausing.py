@@ -10,11 +10,11 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from ollama_gateway.cli.backend_port import backends_of
 from ollama_gateway.cli.completion import complete_backend
 from ollama_gateway.cli.options import JsonOption, WideOption
 from ollama_gateway.cli.output import exit_with, print_json, print_table, say
 from ollama_gateway.cli.pending import say_pending
-from ollama_gateway.cli.ports.backends import backends_of
 from ollama_gateway.cli.remote.anywhere import anywhere
 from ollama_gateway.cli.remote.choice import HERE, GatewayChoice
 from ollama_gateway.cli.table import Column, Row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
@@ -14,9 +14,6 @@ from ollama_gateway.cli.remote.address import AdminAddress
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Settings
 from ollama_gateway.settings.model import SECTIONS, fields_of
-
-if TYPE_CHECKING:
-    from ollama_gateway.cli.remote.client import AdminClient
 
 
 @attrs.frozen
@@ -43,17 +40,6 @@ def ask_pending(address: AdminAddress) -> Sequence[PendingChange]:
     if answer.status != HTTPStatus.OK or not isinstance(changes, list):
         raise unexpected(answer)
     return [_read(change) for change in changes]
-
-
-def pending_there(client: AdminClient) -> Sequence[PendingChange]:
-    """Ask a gateway by its admin API; nothing is pending if it cannot tell."""
-    from ollama_gateway.control.errors import ControlError  # noqa: PLC0415 - with the client
-
-    try:
-        changes = client.get("/config/diff").get("changes")
-        return [_read(change) for change in changes] if isinstance(changes, list) else ()
-    except (ControlError, NoAnswer):
-        return ()
 
 
 def pending_or_none(address: AdminAddress) -> Sequence[PendingChange]:

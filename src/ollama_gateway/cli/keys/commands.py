@@ -1,9 +1,9 @@
-"""`gatewayctl keys`: create, show, change, revoke and delete API keys directly in the store.
+"""`gatewayctl keys`: create, show, change, revoke and delete API keys.
 
-Running gateways read the store again within a second, so no command informs them. Only `show` asks
-one, for the usage of a key's limits. Every command prints on stderr which store it uses. Only
-`create` and `rotate` print a key's text, once, on stdout. Each change is in the audit log before
-it is made, or it is not made.
+On this machine that is done directly in the store. Running gateways read the store again within a
+second, so no command informs them; only `show` asks one, for the usage of a key's limits. Every
+command prints on stderr which store it uses. Only `create` and `rotate` print a key's text, once,
+on stdout. Each change is in the audit log before it is made, or it is not made.
 
 Exit codes: 1 if the store refuses (no such key, name in use) or cannot be used, 2 for errors on
 the command line or in the settings.
@@ -18,7 +18,7 @@ from typing import Annotated, Final
 import attrs
 import typer
 
-from ollama_gateway.cli.admin import NoAnswer
+from ollama_gateway.cli.admin import NoAnswer, unanswered
 from ollama_gateway.cli.keys.limits import LimitUsage, ask_usage, usage_lines
 from ollama_gateway.cli.keys.options import (
     AliasOption,
@@ -46,14 +46,13 @@ from ollama_gateway.cli.keys.printing import (
     print_secret,
     row_of,
 )
-from ollama_gateway.cli.load_settings import load_for_stores
-from ollama_gateway.cli.next_step import after_new_key
-from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
+from ollama_gateway.cli.options import JsonOption, WideOption
 from ollama_gateway.cli.output import confirm, count_of, is_terminal, print_json, print_table, say
 from ollama_gateway.cli.remote.address import AdminAddress
+from ollama_gateway.cli.remote.anywhere import anywhere
+from ollama_gateway.cli.remote.choice import HERE, GatewayChoice
 from ollama_gateway.keys.key import KeyRefused
 from ollama_gateway.printable import printable
-from ollama_gateway.settings import ServerSettings
 
 app = typer.Typer(no_args_is_help=True, help="Create, list, change and revoke API keys.")
 
@@ -62,6 +61,7 @@ MAX_IMPORT_BYTES: Final = 16 * 2**20
 
 
 @app.command()
+@anywhere
 def create(  # noqa: PLR0913, PLR0917 - one for each option
     name: Annotated[str, typer.Argument(help="The key's name in logs and listings.")],
     models: ModelsOption = None,
@@ -73,7 +73,7 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
     tokens_per_month: PerMonthOption = None,
     user_header: UserHeaderOption = None,
     alias: AliasOption = None,
-    config: ConfigOption = None,
+    gateway: GatewayChoice = HERE,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Create a key and print its text, which is not shown again.
@@ -88,23 +88,23 @@ def create(  # noqa: PLR0913, PLR0917 - one for each option
         user_header=user_header,
         aliases=alias,
     )
-    settings = load_for_stores(config)
-    with open_keys(settings) as keys:
+    with open_keys(gateway) as keys:
         made = keys.create({"name": name, **given})
-    print_secret(made, as_json=as_json)
-    if is_terminal() and not as_json:
-        for step in after_new_key(settings, made["key"]):
-            say(f"next: {step}", err=True)
+        print_secret(made, as_json=as_json)
+        if is_terminal() and not as_json:
+            for step in keys.next_steps(made["key"]):
+                say(f"next: {step}", err=True)
 
 
 @app.command("list")
+@anywhere
 def list_keys(
-    config: ConfigOption = None,
+    gateway: GatewayChoice = HERE,
     wide: WideOption = False,  # noqa: FBT002 - a flag
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """List all keys, including revoked ones."""
-    with open_keys(load_for_stores(config)) as keys:
+    with open_keys(gateway) as keys:
         found = keys.list()
     if as_json:
         print_json(found)
@@ -113,16 +113,16 @@ def list_keys(
 
 
 @app.command()
+@anywhere
 def show(
     key: KeyArgument,
-    config: ConfigOption = None,
+    gateway: GatewayChoice = HERE,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Show a key, and the usage of its limits. The key's text cannot be shown again."""
-    settings = load_for_stores(config)
-    with open_keys(settings) as keys:
+    with open_keys(gateway) as keys:
         found = keys.get(key)
-    used = _used(settings.server, found["id"])
+        used = _used(keys.address, found["id"])
     if as_json:
         usage = None if used is None else {n: attrs.asdict(one) for n, one in used.items()}
         print_json({**found, "usage": usage})
@@ -133,6 +133,7 @@ def show(
 
 
 @app.command()
+@anywhere
 def update(  # noqa: PLR0913, PLR0917 - one for each option
     key: OneKeyArgument = None,
     match: MatchOption = None,
@@ -147,7 +148,7 @@ def update(  # noqa: PLR0913, PLR0917 - one for each option
     tokens_per_month: PerMonthOption = None,
     user_header: UserHeaderOption = None,
     alias: AliasOption = None,
-    config: ConfigOption = None,
+    gateway: GatewayChoice = HERE,
     wide: WideOption = False,  # noqa: FBT002 - a flag
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
@@ -170,7 +171,7 @@ def update(  # noqa: PLR0913, PLR0917 - one for each option
         raise typer.BadParameter("name one KEY, or give --match")
     if match is not None and name is not None:
         raise typer.BadParameter("names are unique: it does not go with --match", param_hint="name")
-    with open_keys(load_for_stores(config)) as keys:
+    with open_keys(gateway) as keys:
         if key is not None:
             print_key(keys.update(key, given), as_json=as_json)
         elif match is not None:
@@ -194,38 +195,41 @@ def _update_matching(
 
 
 @app.command()
+@anywhere
 def rotate(
     key: KeyArgument,
     grace: GraceOption = "0s",
-    config: ConfigOption = None,
+    gateway: GatewayChoice = HERE,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Give a key a new text and print it once; the old text ends now, or after --grace."""
     left = read_grace(grace)
-    with open_keys(load_for_stores(config)) as keys:
+    with open_keys(gateway) as keys:
         print_secret(keys.rotate(key, left.total_seconds()), as_json=as_json)
 
 
 @app.command()
+@anywhere
 def revoke(
     key: KeyArgument,
-    config: ConfigOption = None,
+    gateway: GatewayChoice = HERE,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Revoke a key for good, in every running gateway within a second."""
-    with open_keys(load_for_stores(config)) as keys:
+    with open_keys(gateway) as keys:
         print_key(keys.revoke(key), as_json=as_json)
 
 
 @app.command()
+@anywhere
 def delete(
     key: KeyArgument,
     yes: YesOption = False,  # noqa: FBT002 - a flag
-    config: ConfigOption = None,
+    gateway: GatewayChoice = HERE,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Delete a revoked or expired key, which cannot be undone; its audit records stay."""
-    with open_keys(load_for_stores(config)) as keys:
+    with open_keys(gateway) as keys:
         found = keys.get(key)
         if found["status"] != "active" and not yes:
             confirm(f"Delete key {found['id']} ({found['name']})?")
@@ -233,6 +237,7 @@ def delete(
 
 
 @app.command("import")
+@anywhere
 def import_keys(
     file: Annotated[
         Path,
@@ -240,13 +245,13 @@ def import_keys(
             help="CSV with a header, JSON lines, or lines `name,key`; - is stdin.", allow_dash=True
         ),
     ],
-    config: ConfigOption = None,
+    gateway: GatewayChoice = HERE,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Import existing keys, all of a file or none; only their hashes are stored."""
     from ollama_gateway.control.key_files import keys_in  # noqa: PLC0415 - few need CSV
 
-    with open_keys(load_for_stores(config)) as keys:
+    with open_keys(gateway) as keys:
         imported = keys.add(keys_in(_read(file)))
     if as_json:
         print_json(imported)
@@ -271,10 +276,9 @@ def _read(file: Path) -> str:
         raise KeyRefused(f"{printable(str(file))} is not UTF-8 text") from None
 
 
-def _used(server: ServerSettings, key_id: str) -> dict[str, LimitUsage] | None:
+def _used(address: AdminAddress, key_id: str) -> dict[str, LimitUsage] | None:
     try:
-        return ask_usage(AdminAddress.of_settings(server), key_id)
-    except NoAnswer:
-        address = server.admin_bind
-        say(f"usage is unknown: no gateway answers on {address}", err=True)
+        return ask_usage(address, key_id)
+    except NoAnswer as error:
+        say(f"usage is unknown: {unanswered(address, error)}", err=True)
         return None

@@ -15,11 +15,10 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from ollama_gateway.cli.completion import complete_context
 from ollama_gateway.cli.lines import exit_with
 from ollama_gateway.cli.options import ConfigOption
-from ollama_gateway.cli.remote.choice import GatewayChoice
-from ollama_gateway.cli.remote.completing import complete_context
-from ollama_gateway.cli.remote.contexts import VARIABLE
+from ollama_gateway.cli.remote.choice import VARIABLE, GatewayChoice
 
 Command = Callable[..., Any]
 
@@ -40,7 +39,7 @@ CAFileOption = Annotated[
     typer.Option(
         "--ca-file",
         metavar="FILE",
-        help="The authorities (PEM) that may have issued its certificate, in place of the system's.",
+        help="The authorities (PEM) to trust with --server, in place of the system's.",
     ),
 ]
 ContextOption = Annotated[

@@ -9,22 +9,29 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from ollama_gateway.cli.lines import exit_with, say
-from ollama_gateway.cli.remote.contexts import (
-    VARIABLE,
-    Contexts,
-    ContextsBroken,
-    GatewayContext,
-    read_contexts,
-)
 from ollama_gateway.printable import printable
 
 if TYPE_CHECKING:
     from ollama_gateway.cli.remote.address import AdminAddress
+    from ollama_gateway.cli.remote.contexts import Contexts, GatewayContext
+
+VARIABLE: Final = "GATEWAYCTL_CONTEXT"
+
+
+def path_of_contexts() -> Path:
+    """Return the path of the file of contexts; it need not exist."""
+    base = Path(os.environ.get("XDG_CONFIG_HOME", ""))
+    if not base.is_absolute():  # as the XDG specification has it
+        try:
+            base = Path.home() / ".config"
+        except RuntimeError:  # a user without a name or a home, as in containers
+            base = Path("/nonexistent")
+    return base / "gatewayctl" / "contexts.json"
 
 
 @attrs.frozen
@@ -53,45 +60,57 @@ class GatewayChoice:
         A context that was not named on the command line is named on stderr. Exit with code 2 on
         faults.
         """
-        try:
-            context = self._context()
-        except ContextsBroken as error:
-            exit_with(2, f"gatewayctl: {error}")
+        self._check()
+        if self.config is not None:
+            return None
+        if self.server is not None:
+            return _address(self.server, self.token_file, self.ca_file)
+        variable = os.environ.get(VARIABLE)
+        if self.context is None and not variable and not os.path.lexists(path_of_contexts()):
+            return None  # the usual case, without a further import
+        context = self._context(variable)
         if context is None:
             return None
-        from ollama_gateway.cli.remote.address import (  # noqa: PLC0415 - seldom
-            AdminAddress,
-            WrongChoice,
-        )
+        return _address(context.server, context.token_file, context.ca_file)
 
-        try:
-            return AdminAddress.of_url(context.server, context.token_file, context.ca_file)
-        except WrongChoice as error:
-            exit_with(2, f"gatewayctl: {error}")
-
-    def _context(self) -> GatewayContext | None:
-        given = {
-            "--config": self.config,
-            "--server": self.server,
-            "--context": self.context,
-        }
+    def _check(self) -> None:
+        """Exit with code 2 if two options name a gateway, or one lacks another."""
+        given = {"--config": self.config, "--server": self.server, "--context": self.context}
         named = [name for name, value in given.items() if value is not None]
         if len(named) > 1:
             exit_with(2, f"gatewayctl: {' and '.join(named)} each name a gateway: give one of them")
-        if self.server is not None:
-            return GatewayContext(self.server, self.token_file, self.ca_file)
-        if self.token_file is not None or self.ca_file is not None:
+        if self.server is None and (self.token_file or self.ca_file):
             exit_with(2, "gatewayctl: --token-file and --ca-file go with --server")
+
+    def _context(self, variable: str | None) -> GatewayContext | None:
+        from ollama_gateway.cli.remote.contexts import (  # noqa: PLC0415 - only where there are any
+            ContextsBroken,
+            read_contexts,
+        )
+
+        try:
+            contexts = read_contexts()
+        except ContextsBroken as error:
+            exit_with(2, f"gatewayctl: {error}")
         if self.context is not None:
-            return _named(read_contexts(), self.context)
-        if self.config is not None:
-            return None
-        if name := os.environ.get(VARIABLE):
-            return _told(_named(read_contexts(), name), f"${VARIABLE}")
-        contexts = read_contexts()
+            return _named(contexts, self.context)
+        if variable:
+            return _told(_named(contexts, variable), f"${VARIABLE}")
         if contexts.in_use is None:
             return None
         return _told(_named(contexts, contexts.in_use), f"context {contexts.in_use}")
+
+
+def _address(server: str, token_file: Path | None, ca_file: Path | None) -> AdminAddress:
+    from ollama_gateway.cli.remote.address import (  # noqa: PLC0415 - as above
+        AdminAddress,
+        WrongChoice,
+    )
+
+    try:
+        return AdminAddress.of_url(server, token_file, ca_file)
+    except WrongChoice as error:
+        exit_with(2, f"gatewayctl: {error}")
 
 
 def _named(contexts: Contexts, name: str) -> GatewayContext:

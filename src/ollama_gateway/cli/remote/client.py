@@ -75,7 +75,7 @@ class AdminClient:
         except NoAnswer as error:
             exit_with(1, f"{command}: {unanswered(self.address, error)}")
         except WrongInput as error:
-            exit_with(2, *(f"{command}: {one.where}: {one.detail}" for one in error.problems))
+            exit_with(2, *(f"{command}: {_shown(one)}" for one in error.problems))
         except ControlError as error:
             exit_with(1, f"{command}: {error}")
 
@@ -134,6 +134,11 @@ class AdminClient:
             yield _good(answer)
 
 
+def _shown(problem: Problem) -> str:
+    where = problem.where.lstrip("/")
+    return f"{where}: {problem.detail}" if where else problem.detail
+
+
 def _target(path: str, query: dict[str, Any]) -> str:
     given = {name: _text(value) for name, value in query.items() if value is not None}
     return f"{PREFIX}{path}{'?' if given else ''}{urlencode(given, errors='surrogateescape')}"
@@ -153,8 +158,8 @@ def _good(answer: AdminAnswer) -> Document:
             raise NoAnswer("it has no admin API: it is older, or no admin listener")
         raise unexpected(answer)
     line = printable(detail[:MAX_DETAIL])
-    if answer.status == HTTPStatus.UNPROCESSABLE_ENTITY and (found := _problems(answer.value)):
-        raise WrongInput(found)
+    if answer.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        raise WrongInput(_problems(answer.value) or [Problem("", line)])
     error = unexpected(answer)
     if str(error):
         raise error

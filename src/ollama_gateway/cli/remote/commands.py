@@ -14,12 +14,12 @@ from typing import Annotated, Final
 import attrs
 import typer
 
+from ollama_gateway.cli.completion import complete_context
 from ollama_gateway.cli.lines import exit_with
 from ollama_gateway.cli.options import JsonOption, WideOption
 from ollama_gateway.cli.output import print_json, print_table, say
 from ollama_gateway.cli.remote.address import AdminAddress, WrongChoice, base_url
 from ollama_gateway.cli.remote.choice import unknown_context
-from ollama_gateway.cli.remote.completing import complete_context
 from ollama_gateway.cli.remote.contexts import (
     Contexts,
     ContextsBroken,
@@ -37,6 +37,9 @@ NewNameArgument = Annotated[
 ]
 NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="The context's name.", autocompletion=complete_context)
+]
+NoneOption = Annotated[
+    bool, typer.Option("--none", help="Use none: commands are for this machine again.")
 ]
 _COLUMNS: Final = (
     Column("in use"),
@@ -82,9 +85,7 @@ def use(
         str | None,
         typer.Argument(metavar="NAME", help="The context's name.", autocompletion=complete_context),
     ] = None,
-    none: Annotated[
-        bool, typer.Option("--none", help="Use none: commands are for this machine again.")
-    ] = False,
+    none: NoneOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Use a context for all commands that name no gateway."""
     if (name is None) != none:

@@ -15,12 +15,12 @@ from typing import Any, Final
 
 import attrs
 
+from ollama_gateway.cli.remote.choice import path_of_contexts
 from ollama_gateway.printable import printable
 
 VERSION: Final = 1
 MAX_FILE_BYTES: Final = 2**20
 MODE: Final = 0o600
-VARIABLE: Final = "GATEWAYCTL_CONTEXT"
 
 
 class ContextsBroken(Exception):
@@ -57,14 +57,6 @@ class Contexts:
         """Return them as the file has them."""
         contexts = {name: one.document() for name, one in self.by_name.items()}
         return {"version": VERSION, "in_use": self.in_use, "contexts": contexts}
-
-
-def path_of_contexts() -> Path:
-    """Return the path of the file; it need not exist."""
-    base = os.environ.get("XDG_CONFIG_HOME", "")
-    if not os.path.isabs(base):  # as the XDG specification has it
-        base = os.path.expanduser("~/.config")
-    return Path(base) / "gatewayctl" / "contexts.json"
 
 
 def read_contexts() -> Contexts:

@@ -11,7 +11,6 @@ from typing import Any, Final
 import attrs
 
 from ollama_gateway.cli.remote.address import AdminAddress
-from ollama_gateway.tls_faults import tls_fault
 
 Place = tuple[Any, ...]
 """What `socket.getaddrinfo` returns for one address."""
@@ -82,28 +81,29 @@ def connected(address: AdminAddress, deadline: Deadline) -> TimedSocket | TimedT
     """Connect, with TLS if the address has it; raises OSError, Unreachable among them."""
     context = _tls_context(address) if address.is_tls else None
     raw = _connected(address, deadline)
+    if context is None:
+        plain = TimedSocket(raw.family, raw.type, raw.proto, raw.detach())
+        plain.deadline = deadline
+        return plain
     try:
-        if context is None:
-            plain = TimedSocket(raw.family, raw.type, raw.proto, raw.detach())
-            plain.deadline = deadline
-            return plain
         raw.settimeout(deadline.left())  # OpenSSL's handshake ends after it as a whole
         secured = context.wrap_socket(raw, server_hostname=address.host)
-        assert isinstance(secured, TimedTLSSocket)  # noqa: S101 - the context makes no others
-        secured.deadline = deadline
-        return secured
     except ssl.SSLError as error:
         raise Unreachable(_tls_words(error, address)) from None
     finally:
-        raw.close()
+        raw.close()  # its descriptor has passed to the other, if that was made
+    assert isinstance(secured, TimedTLSSocket)  # noqa: S101 - the context makes no others
+    secured.deadline = deadline
+    return secured
 
 
 def _tls_words(error: ssl.SSLError, address: AdminAddress) -> str:
+    from ollama_gateway.tls_faults import tls_fault  # noqa: PLC0415 - seldom
+
     fault = tls_fault(error) or "it does not speak TLS as it should"
     is_unknown = isinstance(error, ssl.SSLCertVerificationError) and "not trusted" in fault
-    return (
-        f"{fault} (--ca-file names its authority)" if is_unknown and not address.ca_file else fault
-    )
+    hint = " (--ca-file names its authority)" if is_unknown and not address.ca_file else ""
+    return f"{fault}{hint}"
 
 
 def _tls_context(address: AdminAddress) -> ssl.SSLContext:

@@ -1,4 +1,7 @@
-"""Backends for commands: their figures, and pausing them."""
+"""The backends that commands work on: this machine's, or those of a gateway asked by HTTP.
+
+The commands know nothing but `BackendsPort`, so they are the same wherever the backends are.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from ollama_gateway.cli.admin import NoAnswer, ask, unanswered, unexpected
 from ollama_gateway.cli.known_names import backend_names
 from ollama_gateway.cli.lines import exit_with, say
 from ollama_gateway.cli.load_settings import load_for_stores
-from ollama_gateway.cli.pending import PendingChange, pending_or_none, pending_there
+from ollama_gateway.cli.pending import PendingChange, pending_or_none
 from ollama_gateway.cli.remote.address import AdminAddress
 from ollama_gateway.cli.remote.choice import GatewayChoice
 from ollama_gateway.printable import printable
@@ -210,7 +213,7 @@ class BackendsThere:
 
     def pending(self) -> Sequence[PendingChange]:
         """Ask the gateway; nothing is pending if it cannot tell."""
-        return pending_there(self.client)
+        return pending_or_none(self.client.address)
 
     def set_paused(self, name: str, *, is_paused: bool) -> Document:
         """Ask the gateway to do it; it answers once it is in force."""
