@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from inspect import iscoroutinefunction
 from pathlib import Path
@@ -33,7 +34,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make known the mark of files and tests that run in virtual time."""
+    """Hide the user's contexts, and make known the mark of tests that run in virtual time."""
+    os.environ.pop("GATEWAYCTL_CONTEXT", None)
+    os.environ["XDG_CONFIG_HOME"] = "/nonexistent"  # the contexts of who runs the tests
     config.addinivalue_line("markers", "virtual_time: run coroutines in virtual time, from 0")
 
 

@@ -97,7 +97,7 @@ def clean_environment() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("GATEWAY_", "OLLAMA_", "OPENAI_"))
+        if not name.startswith(("GATEWAY_", "GATEWAYCTL_", "OLLAMA_", "OPENAI_"))
     }
 
 

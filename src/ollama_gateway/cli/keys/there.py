@@ -6,8 +6,10 @@ know are left out.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import attrs
@@ -100,7 +102,7 @@ class KeysThere:
         try:
             answer = self.client.change("POST", "/keys/import", asked, seconds=CHANGE_SECONDS)
         except ControlError as error:  # it counts keys, and people look for lines
-            raise KeyRefused(_LINE.sub(lambda m: _line(m, entries), str(error))) from None
+            raise KeyRefused(_in_lines(str(error), entries)) from None
         match answer:
             case {"items": [*items]}:
                 return [_checked(KEY, item) for item in items]
@@ -140,6 +142,14 @@ def _pair(value: object) -> KeyPair:
 
 def _no_key() -> NoAnswer:
     return NoAnswer("its answer is not one of the admin API")
+
+
+def _in_lines(message: str, entries: Sequence[ImportedKey]) -> str:
+    """Return a message as lines again, with the numbers of the file's lines."""
+    if message.startswith('"'):  # as `printable` shows several lines
+        with suppress(ValueError):
+            message = str(json.loads(message))
+    return _LINE.sub(lambda found: _line(found, entries), message)
 
 
 def _line(found: re.Match[str], entries: Sequence[ImportedKey]) -> str:
