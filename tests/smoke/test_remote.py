@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import attrs
+import ollama
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -148,6 +149,69 @@ def seen(result: Result, ids: set[str]) -> tuple[object, ...]:
     error = "\n".join(result.stderr.splitlines()[-1:] if result.exit_code else ())
     changing = re.compile("|".join([CHANGING.pattern, *ids]))
     return result.exit_code, *(changing.sub("...", text) for text in (result.stdout, error))
+
+
+READS = [
+    "keys list",
+    "keys list --json",
+    "keys show smoke",
+    "backends list",
+    "backends list --json",
+    "audit list",
+    "audit list --json",
+    "audit list --json --limit 1",
+    "audit list --json --limit 2000",
+    "audit list --limit 0",
+    "audit list --json --key smoke --model shared:1 --since 1h --outcome completed",
+    "audit list --key nothing",
+    "audit show {id}",
+    "audit show {id} --json",
+    "audit show {change}",
+    "audit show nothing",
+    "usage",
+    "usage --json",
+    "usage --by key,model --per month --json",
+    "usage --by day --csv",
+    "usage --by model --model nothing:1",
+    "explain shared:1 --key smoke",
+    "explain shared:1 --json",
+    "config diff",
+    "health --json",
+]
+
+
+@pytest.fixture(scope="module")
+def ids(two: Two) -> dict[str, str]:
+    """The ids of a request and of a change in the audit log of the second gateway."""
+    environment = two.fleet.gateways[1].environment
+    made = two.remote("keys", "create", "asking", "--json")
+    key = json.loads(made.stdout)["key"]
+    client = ollama.Client(
+        f"http://{environment['GATEWAY_SERVER_BIND']}", headers={"Authorization": f"Bearer {key}"}
+    )
+    for model in ("shared:1", "only-a:1"):
+        client.chat(model, [{"role": "user", "content": "Hi"}])
+    listed = CliRunner().invoke(app, ["audit", "list", "--json"], env=environment).stdout
+    changes = CliRunner().invoke(app, ["audit", "changes", "--json"], env=environment).stdout
+    return {
+        "id": json.loads(listed.splitlines()[0])["request_id"],
+        "change": json.loads(changes.splitlines()[0])["change_id"],
+    }
+
+
+@pytest.mark.parametrize("command", READS)
+def test_what_is_read_of_one_gateway_is_the_same(
+    two: Two, ids: dict[str, str], command: str
+) -> None:
+    """On the gateway's machine and from another, each byte of stdout and the exit code agree."""
+    words = command.format(**ids).split()
+    near = CliRunner().invoke(app, words, env=two.fleet.gateways[1].environment)
+    far = two.remote(*words)
+
+    where = re.compile("recorded in .*\n")  # the journal, which only its machine knows
+    assert (far.exit_code, far.stdout) == (near.exit_code, where.sub("", near.stdout))
+    if near.exit_code:
+        assert far.stderr.splitlines()[-1:] == near.stderr.splitlines()[-1:]
 
 
 def test_what_the_api_does_not_take_is_named(two: Two) -> None:

@@ -8,18 +8,18 @@ from typing import Annotated, Final
 import typer
 
 from ollama_gateway.cli.audit.options import KeyFilterOption, ModelOption
-from ollama_gateway.cli.audit.sources import opened, readable_in_part
+from ollama_gateway.cli.audit.port import open_audit
+from ollama_gateway.cli.audit.sources import readable_in_part
 from ollama_gateway.cli.audit.time_range import SinceOption, UntilOption, read_time_range
-from ollama_gateway.cli.audit.unknown import exit_if_unknown
-from ollama_gateway.cli.load_settings import load_for_stores
-from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
+from ollama_gateway.cli.options import JsonOption, WideOption
 from ollama_gateway.cli.output import print_csv, print_json, print_table
+from ollama_gateway.cli.remote.anywhere import anywhere
+from ollama_gateway.cli.remote.choice import HERE, GatewayChoice
 from ollama_gateway.cli.table import NOTHING, Column, Row
 from ollama_gateway.cli.wrong_input import as_options
 from ollama_gateway.control.usage import fields_of_usage, usage_document, ways_of
 from ollama_gateway.ledger.read.filtering import Filter
-from ollama_gateway.ledger.read.usage import WAYS, By, UsageSums, dimensions_of, total
-from ollama_gateway.ledger.read.usage import usage as sums_of
+from ollama_gateway.ledger.read.usage import WAYS, By, UsageSums, total
 from ollama_gateway.printable import printable
 
 ByOption = Annotated[
@@ -46,6 +46,7 @@ _COLUMNS: Final = (
 )
 
 
+@anywhere
 def usage(  # noqa: PLR0913, PLR0917 - one for each option
     since: SinceOption = None,
     until: UntilOption = None,
@@ -53,7 +54,7 @@ def usage(  # noqa: PLR0913, PLR0917 - one for each option
     per: PerOption = None,
     key: KeyFilterOption = None,
     model: ModelOption = None,
-    config: ConfigOption = None,
+    gateway: GatewayChoice = HERE,
     wide: WideOption = False,  # noqa: FBT002 - a flag
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
     as_csv: CsvOption = False,  # noqa: FBT002 - a flag
@@ -62,11 +63,10 @@ def usage(  # noqa: PLR0913, PLR0917 - one for each option
     with as_options():
         ways = ways_of(by, per)
     wanted = Filter(read_time_range(since, until), key=key, model=model)
-    settings = load_for_stores(config)
-    with opened(settings, "usage") as audit_log, readable_in_part("usage"):
-        found = sums_of(audit_log.sums(wanted, dimensions_of(ways)), ways)
+    with open_audit(gateway, "usage") as audit, readable_in_part("usage"):
+        found = audit.usage(wanted, ways)
         if not found:
-            exit_if_unknown(settings, wanted, "usage")
+            audit.exit_if_unknown(wanted)
         if as_json:
             print_json([usage_document(one, ways) for one in found])
         elif as_csv:

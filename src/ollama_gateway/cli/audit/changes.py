@@ -85,8 +85,9 @@ def render_change(record: StoredRecord) -> Iterator[str]:
         "target": document["target"],
         "reason": document["reason"] or NOTHING,
         "outcome": f"{outcome}: {words}" if words else outcome,
-        "recorded in": f"{record.journal}, {where}",
     }
+    if record.journal:  # else it came from a gateway, which does not tell
+        facts["recorded in"] = f"{record.journal}, {where}"
     for name, value in facts.items():
         yield f"{name:<13}{printable(value)}"
     before, after = document["before"], document["after"]

@@ -35,20 +35,18 @@ from ollama_gateway.cli.audit.options import (
     ReasonOption,
     read_outcome,
 )
+from ollama_gateway.cli.audit.port import open_audit
 from ollama_gateway.cli.audit.sources import (
     error_printer,
-    following,
-    newest,
-    opened,
     readable_in_part,
     until_stopped,
 )
 from ollama_gateway.cli.audit.time_range import SinceOption, UntilOption, read_time_range
-from ollama_gateway.cli.audit.unknown import exit_if_unknown
 from ollama_gateway.cli.audit.verify import verify
-from ollama_gateway.cli.load_settings import load_for_stores
-from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
+from ollama_gateway.cli.options import JsonOption, WideOption
 from ollama_gateway.cli.output import TablePrinter, print_json, say
+from ollama_gateway.cli.remote.anywhere import anywhere
+from ollama_gateway.cli.remote.choice import HERE, GatewayChoice
 from ollama_gateway.ledger.read.filtering import Filter
 from ollama_gateway.ledger.read.records import StoredRecord
 from ollama_gateway.settings.units import shown
@@ -62,6 +60,7 @@ app.command("changes")(changes)
 
 
 @app.command("list")
+@anywhere
 def list_records(  # noqa: PLR0913, PLR0917 - one for each option
     since: SinceOption = None,
     until: UntilOption = None,
@@ -75,7 +74,7 @@ def list_records(  # noqa: PLR0913, PLR0917 - one for each option
     limit: LimitOption = None,
     follow: FollowOption = False,  # noqa: FBT002 - a flag
     is_open: OpenOption = False,  # noqa: FBT002 - a flag
-    config: ConfigOption = None,
+    gateway: GatewayChoice = HERE,
     wide: WideOption = False,  # noqa: FBT002 - a flag
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
@@ -83,36 +82,35 @@ def list_records(  # noqa: PLR0913, PLR0917 - one for each option
     outcome = read_outcome(outcome)
     time_range = read_time_range(since, until)
     wanted = Filter(time_range, key, model, backend, outcome, reason, end_user, endpoint)
-    settings = load_for_stores(config)
-    with opened(settings, "audit list") as audit_log, readable_in_part("audit list"):
-        running = filter(wanted.matches, audit_log.running()) if is_open else ()
-        recorded = newest(audit_log, wanted, limit)
+    with open_audit(gateway, "audit list") as audit, readable_in_part("audit list"):
+        running = audit.running(wanted) if is_open else ()
+        recorded = audit.newest(wanted, limit)
         records = chain(recorded if follow else islice(recorded, limit), running)
         first = list(islice(records, FIRST))
         if not first and limit != 0:
-            exit_if_unknown(settings, wanted, "audit list")
+            audit.exit_if_unknown(wanted)
         if not follow:
             _print(first, records, as_json=as_json, wide=wide)
             return
         with until_stopped() as stopped:
-            found = chain(records, following(audit_log, wanted, stopped))
+            found = chain(records, audit.following(wanted, stopped))
             others = takewhile(lambda _: not stopped.is_set(), found)
             _print(first, others, as_json=as_json, wide=wide)
 
 
 @app.command()
+@anywhere
 def show(
     record_id: Annotated[
         str,
         typer.Argument(metavar="ID", help="From X-Request-Id, `audit list` or `audit changes`."),
     ],
-    config: ConfigOption = None,
+    gateway: GatewayChoice = HERE,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Show everything that is recorded of one request, or of one change."""
-    settings = load_for_stores(config)
-    with opened(settings, "audit show") as audit_log, readable_in_part("audit show"):
-        record = audit_log.find(record_id)
+    with open_audit(gateway, "audit show") as audit, readable_in_part("audit show"):
+        record = audit.find(record_id)
         if record is None:
             error_printer("audit show")(
                 f"no request {shown(record_id)} is recorded, and no such change"

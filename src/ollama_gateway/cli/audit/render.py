@@ -56,10 +56,9 @@ def _facts(record: StoredRecord) -> Iterator[tuple[str, str]]:
     yield "status", str(document["status"] or "- (no answer was begun)")
     yield "tokens", _tokens_in_words(document)
     yield "bytes", f"{document['bytes_in'] or 0:,} in, {document['bytes_out'] or 0:,} out"
-    yield (
-        "recorded in",
-        f"{_shown(record.journal)}, " + (f"record {record.seq}" if record.seq else "open"),
-    )
+    if record.journal:  # else it came from a gateway, which does not tell
+        place = f"record {record.seq}" if record.seq else "open"
+        yield "recorded in", f"{_shown(record.journal)}, {place}"
 
 
 def timeline(document: Document) -> Iterator[tuple[str, str]]:
