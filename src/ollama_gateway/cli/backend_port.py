@@ -15,7 +15,6 @@ import attrs
 
 from ollama_gateway.backends.pausing import PauseFile, PausesBroken
 from ollama_gateway.cli.admin import NoAnswer, ask, unanswered, unexpected
-from ollama_gateway.cli.known_names import backend_names
 from ollama_gateway.cli.lines import exit_with, say
 from ollama_gateway.cli.load_settings import load_for_stores
 from ollama_gateway.cli.pending import PendingChange, pending_or_none
@@ -122,7 +121,7 @@ class BackendsHere:
         """Change the file, and wait until the running gateway follows it."""
         from ollama_gateway.control.actor import LOCAL  # noqa: PLC0415 - `list` needs less
 
-        known = backend_names(self.settings)
+        known = [backend.name for backend in self.settings.backends]
         with self._control() as control:
             change = control.pause if is_paused else control.resume
             paused = change(name, known, LOCAL)

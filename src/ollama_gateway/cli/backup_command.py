@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from ollama_gateway.cli.options import ConfigOption, JsonOption
+from ollama_gateway.cli.remote.here_only import here_only
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The archive, a tar file.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Restore without asking.")]
 
 
+@here_only("reads the files of this machine's gateway")
 def backup(
     file: FileArgument,
     force: ForceOption = False,  # noqa: FBT002 - a flag
@@ -29,6 +31,7 @@ def backup(
     run(file, config, force=force, as_json=as_json)
 
 
+@here_only("replaces files of this machine")
 def restore(
     file: FileArgument,
     yes: YesOption = False,  # noqa: FBT002 - a flag

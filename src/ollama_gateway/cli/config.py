@@ -20,6 +20,7 @@ from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import exit_with, print_json, print_table, say
 from ollama_gateway.cli.remote.anywhere import anywhere
 from ollama_gateway.cli.remote.choice import HERE, GatewayChoice
+from ollama_gateway.cli.remote.here_only import here_only
 from ollama_gateway.cli.table import Column
 from ollama_gateway.printable import printable
 from ollama_gateway.settings import Loaded, Settings, SettingsError, load
@@ -44,6 +45,7 @@ app = typer.Typer(no_args_is_help=True, help="Check and show the settings, and s
 
 
 @app.command()
+@here_only("checks the settings of this machine")
 def check(
     config: ConfigOption = None,
     online: OnlineOption = False,  # noqa: FBT002 - a flag
@@ -100,6 +102,7 @@ def _print_checks(checks: Sequence[OnlineCheck]) -> None:
 
 
 @app.command()
+@here_only("shows the settings of this machine", even_in_use=False)
 def show(
     config: ConfigOption = None,
     wide: WideOption = False,  # noqa: FBT002 - a flag

@@ -18,6 +18,7 @@ from ollama_gateway.cli.keys.store import exit_on_refusal, location_in, open_key
 from ollama_gateway.cli.load_settings import EXIT_SETTINGS, load_for_stores
 from ollama_gateway.cli.options import ConfigOption, JsonOption
 from ollama_gateway.cli.output import count_of, exit_with, print_json, say, say_over
+from ollama_gateway.cli.remote.here_only import here_only
 from ollama_gateway.keys.key import APIKey, StoreError
 from ollama_gateway.keys.location import KEYS_FILE, SQLiteLocation
 from ollama_gateway.keys.store import MergedKeys, StoredKey
@@ -37,6 +38,7 @@ app = typer.Typer(no_args_is_help=True, help="Prepare the PostgreSQL database an
 
 
 @app.command()
+@here_only("needs the database itself")
 def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
     """Create or update the tables of the database, also those of the audit log's next months."""
     settings = _settings(config)
@@ -72,6 +74,7 @@ def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:  
 
 
 @app.command("rebuild-usage")
+@here_only("needs the database itself")
 def rebuild_usage(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
     """Rebuild the daily sums of `usage` from the audit records, while gateways run.
 
@@ -122,6 +125,7 @@ def _months_ahead(table: AuditTable) -> list[str]:
 
 
 @app.command("import-local")
+@here_only("reads the files of this machine")
 def import_local(config: ConfigOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
     """Import the keys and the audit records of this machine's `storage.data_dir` into the database.
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ollama_gateway.cli.remote.here_only import here_only
+
 UrlsArgument = Annotated[
     list[str],
     typer.Argument(
@@ -20,6 +22,7 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite an existin
 DEFAULT_FILE = Path("gateway.toml")
 
 
+@here_only("writes settings on this machine")
 def init(
     urls: UrlsArgument,
     output: OutputOption = DEFAULT_FILE,

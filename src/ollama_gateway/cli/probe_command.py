@@ -5,8 +5,10 @@ from __future__ import annotations
 import typer
 
 from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
+from ollama_gateway.cli.remote.here_only import here_only
 
 
+@here_only("asks the backends from this machine", even_in_use=False)
 def probe(
     config: ConfigOption = None,
     wide: WideOption = False,  # noqa: FBT002 - a flag
@@ -18,6 +20,7 @@ def probe(
     raise typer.Exit(run(config, wide=wide, as_json=as_json))
 
 
+@here_only("asks the backends from this machine", even_in_use=False)
 def models(
     config: ConfigOption = None,
     wide: WideOption = False,  # noqa: FBT002 - a flag

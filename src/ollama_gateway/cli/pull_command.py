@@ -8,6 +8,7 @@ import typer
 
 from ollama_gateway.cli.completion import complete_backend
 from ollama_gateway.cli.options import ConfigOption, JsonOption
+from ollama_gateway.cli.remote.here_only import here_only
 
 PulledModelArgument = Annotated[str, typer.Argument(help="The model's name, as for `ollama pull`.")]
 OnOption = Annotated[
@@ -19,6 +20,7 @@ OnOption = Annotated[
 AllOption = Annotated[bool, typer.Option("--all", help="Pull on all backends.")]
 
 
+@here_only("asks the backends from this machine", even_in_use=False)
 def pull(
     model: PulledModelArgument,
     on: OnOption = None,

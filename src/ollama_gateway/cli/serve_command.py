@@ -8,6 +8,7 @@ import typer
 
 from ollama_gateway.cli.load_settings import settings_or_exit
 from ollama_gateway.cli.options import ConfigOption
+from ollama_gateway.cli.remote.here_only import here_only
 
 WatchOption = Annotated[
     bool,
@@ -15,6 +16,7 @@ WatchOption = Annotated[
 ]
 
 
+@here_only("runs a gateway on this machine")
 def serve(
     config: ConfigOption = None,
     watch: WatchOption = False,  # noqa: FBT002 - a flag

@@ -19,6 +19,7 @@ from ollama_gateway.cli.audit.time_range import SinceOption, UntilOption, read_t
 from ollama_gateway.cli.load_settings import load_for_stores
 from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import TablePrinter, say
+from ollama_gateway.cli.remote.here_only import here_only
 from ollama_gateway.cli.table import NOTHING, Column, Row
 from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.read.filtering import Filter
@@ -46,6 +47,7 @@ _TYPICAL: Final[Row] = (
 )
 
 
+@here_only("reads the stores themselves", even_in_use=False)
 def changes(
     since: SinceOption = None,
     until: UntilOption = None,

@@ -14,6 +14,7 @@ from ollama_gateway.cli.audit.time_range import UntilOption, read_time_range
 from ollama_gateway.cli.load_settings import load_for_stores
 from ollama_gateway.cli.options import ConfigOption
 from ollama_gateway.cli.output import count_of, print_csv, print_lines, say, say_over
+from ollama_gateway.cli.remote.here_only import here_only
 from ollama_gateway.ledger.change_document import CHANGE_TYPES
 from ollama_gateway.ledger.document import Document
 from ollama_gateway.ledger.read.audit_log import AuditLog, merged
@@ -51,6 +52,7 @@ _STRIDE: Final = 1000
 """Records between two reports of progress."""
 
 
+@here_only("reads the stores themselves", even_in_use=False)
 def export(
     output_format: FormatOption = "jsonl",
     since: SinceOption = None,

@@ -14,6 +14,7 @@ from ollama_gateway.cli.audit.verify_sums import verify_sums
 from ollama_gateway.cli.load_settings import load_for_stores
 from ollama_gateway.cli.options import ConfigOption, JsonOption, WideOption
 from ollama_gateway.cli.output import count_of, print_json, print_table, say_over
+from ollama_gateway.cli.remote.here_only import here_only
 from ollama_gateway.cli.table import Column, Row
 from ollama_gateway.ledger.chain import GENESIS, Checkpoint
 from ollama_gateway.ledger.journal import JournalError
@@ -46,6 +47,7 @@ _COLUMNS: Final = (
 )
 
 
+@here_only("checks the files themselves: a gateway cannot prove its own records")
 def verify(
     head: HeadOption = None,
     sums: SumsOption = False,  # noqa: FBT002 - a flag

@@ -69,6 +69,8 @@ class AdminAddress:
 
 def base_url(text: str) -> str:
     """Return the URL of an admin listener in one spelling; raises WrongChoice."""
+    if "@" in text:
+        raise WrongChoice("--server must not hold credentials: use --token-file")
     try:
         base = url(text)
     except ValueError as error:

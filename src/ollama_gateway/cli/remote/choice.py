@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import attrs
 
 from ollama_gateway.cli.lines import exit_with, say
+from ollama_gateway.cli.remote import VARIABLE
 from ollama_gateway.printable import printable
 
 if TYPE_CHECKING:
     from ollama_gateway.cli.remote.address import AdminAddress
     from ollama_gateway.cli.remote.contexts import Contexts, GatewayContext
-
-VARIABLE: Final = "GATEWAYCTL_CONTEXT"
 
 
 def path_of_contexts() -> Path:
