@@ -1,7 +1,7 @@
 """Ask a gateway at its admin listener, on this machine or another; it answers with a JSON object.
 
 The server that answers need not be a gateway. Whatever it sends, within the given seconds there is
-an `AdminAnswer` or `NoAnswer`, and a body of more than `MAX_ANSWER_BYTES` is no answer. Each
+an `AdminAnswer` or `NoAnswer`, and a body that is too large is no answer. Each
 command checks the content of the object itself. A redirect is never followed, as it would take the
 token elsewhere, and the proxies that the environment names are not used.
 """
@@ -25,8 +25,8 @@ ANSWER_SECONDS: Final = 5.0
 """Time for the admin listener to answer by default, from the connect to the last byte."""
 LINE_SECONDS: Final = 60.0
 """Time between two lines of an answer that comes in lines."""
-MAX_ANSWER_BYTES: Final = 2**24
-"""The largest body of an answer: a page of 1,000 keys, each with long lists of models."""
+MAX_ANSWER_BYTES: Final = 2**20
+"""The largest body of an answer, unless the caller says otherwise."""
 MAX_LINE_BYTES: Final = 2**20
 
 
@@ -86,6 +86,7 @@ def ask(
     document: object = None,
     etag: str | None = None,
     seconds: float = ANSWER_SECONDS,
+    most: int = MAX_ANSWER_BYTES,
 ) -> AdminAnswer:
     """Ask the gateway at this address.
 
@@ -96,6 +97,7 @@ def ask(
         document: the body; None for none.
         etag: the ETag that the thing must have; None for any.
         seconds: the time for all of it.
+        most: the bytes that the body of the answer may have.
 
     Raises:
         NoAnswer: no HTTP response with a JSON object came in time.
@@ -105,8 +107,8 @@ def ask(
     with _answered(address, method, path, body, etag, Deadline.in_(seconds)) as response:
         if response.status == HTTPStatus.NO_CONTENT:
             return AdminAnswer(response.status, {})
-        content = response.read(MAX_ANSWER_BYTES + 1)
-        if len(content) > MAX_ANSWER_BYTES:
+        content = response.read(most + 1)
+        if len(content) > most:
             raise NoAnswer("its answer is too large")
         return AdminAnswer(response.status, _object(content), response.headers.get("etag"))
 

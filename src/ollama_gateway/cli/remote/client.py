@@ -39,6 +39,8 @@ Document = dict[str, Any]
 PREFIX: Final = "/admin/v1"
 MAX_PAGE: Final = 1000
 """Items of a page."""
+MAX_BYTES: Final = 2**24
+"""The largest answer: a page of keys, each with long lists of models."""
 MAX_PAGES: Final = 10_000
 """Pages of a list: a server that never ends it is no gateway."""
 MAX_DETAIL: Final = 1000
@@ -81,7 +83,8 @@ class AdminClient:
 
     def get(self, path: str, seconds: float = ANSWER_SECONDS, **query: object) -> Document:
         """Return the document at a path; parameters that are None are left out."""
-        return _good(ask(self.address, _target(path, query), seconds=seconds))
+        target = _target(path, query)
+        return _good(ask(self.address, target, seconds=seconds, most=MAX_BYTES))
 
     def change(
         self,
@@ -93,8 +96,14 @@ class AdminClient:
         **query: object,
     ) -> Document:
         """Change something, and return the document of the answer; empty if it has none."""
+        target = _target(path, query)
         answer = ask(
-            self.address, _target(path, query), method=method, document=document, seconds=seconds
+            self.address,
+            target,
+            method=method,
+            document=document,
+            seconds=seconds,
+            most=MAX_BYTES,
         )
         return _good(answer)
 
