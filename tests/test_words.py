@@ -58,6 +58,9 @@ SAME_FILE = {
     "usage.py": "sums of usage, their documents, and their command",
     "models.py": "models as documents, and the operations on them",
     "status.py": "the state of a gateway, and the operation that tells it",
+    "port.py": "the port to one resource, for its commands",
+    "keys.py": "keys as documents, and the operations on them",
+    "contexts.py": "names for gateways, and what their words mean elsewhere",
     "__main__.py": "what `python -m` runs",
 }
 """Names of files that stand twice, and what they mean everywhere."""

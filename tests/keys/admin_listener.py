@@ -42,7 +42,7 @@ def admin_listener() -> Iterator[AdminListener]:
             listener.asked.append((self.path, self.headers["authorization"]))
             self.wfile.write(listener.answers.get(self.path, http(b'{"error":"x"}', 404)))
 
-        do_POST = do_PATCH = do_DELETE = do_GET
+        do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815 - as the library has it
 
         def log_message(self, *_arguments: Any) -> None:
             pass

@@ -69,9 +69,11 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
 SEQUENCES: dict[str, Sequence[str]] = {
     "create": ["keys create c1 --json", "keys create c2 --models m:1,n:* --expires never"],
     "create in full": [
-        "keys create full --models a --endpoints read,manage --requests-per-minute 5 --concurrent 2"
-        " --tokens-per-day 100 --tokens-per-month default --user-header X-User --alias fast=m:1"
-        " --json",
+        (
+            "keys create full --models a --endpoints read,manage --requests-per-minute 5 --concurrent 2"
+            " --tokens-per-day 100 --tokens-per-month default --user-header X-User --alias fast=m:1"
+            " --json"
+        ),
         "keys show full",
         "keys show full --json",
     ],

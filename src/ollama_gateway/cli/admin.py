@@ -18,7 +18,7 @@ from typing import Any, Final
 import attrs
 
 from ollama_gateway.cli.remote.address import AdminAddress
-from ollama_gateway.cli.remote.timed_socket import Deadline, Unreachable, connected
+from ollama_gateway.cli.remote.timed_socket import SocketDeadline, Unreachable, connected
 from ollama_gateway.printable import printable
 
 ANSWER_SECONDS: Final = 5.0
@@ -104,7 +104,7 @@ def ask(
 
     """
     body = None if document is None else json.dumps(document).encode()
-    with _answered(address, method, path, body, etag, Deadline.in_(seconds)) as response:
+    with _answered(address, method, path, body, etag, SocketDeadline.in_(seconds)) as response:
         if response.status == HTTPStatus.NO_CONTENT:
             return AdminAnswer(response.status, {})
         content = response.read(most + 1)
@@ -127,7 +127,7 @@ def ask_lines(
     two lines; all else is as for `ask`.
     """
     body = None if document is None else json.dumps(document).encode()
-    deadline = Deadline.in_(seconds)
+    deadline = SocketDeadline.in_(seconds)
     with _answered(address, method, path, body, None, deadline) as response:
         if response.status != HTTPStatus.OK:
             yield AdminAnswer(response.status, _object(response.read(MAX_LINE_BYTES + 1)))
@@ -153,7 +153,7 @@ def _answered(
     path: str,
     body: bytes | None,
     etag: str | None,
-    deadline: Deadline,
+    deadline: SocketDeadline,
 ) -> Iterator[HTTPResponse]:
     """Send a request and yield the response; whatever goes wrong in the block is NoAnswer."""
     headers = {"connection": "close"}

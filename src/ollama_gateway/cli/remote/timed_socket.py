@@ -23,13 +23,13 @@ class Unreachable(OSError):
 
 
 @attrs.define
-class Deadline:
+class SocketDeadline:
     """A time of `time.monotonic` that may be put off."""
 
     when: float
 
     @classmethod
-    def in_(cls, seconds: float) -> Deadline:
+    def in_(cls, seconds: float) -> SocketDeadline:
         """Return the one after so many seconds from now."""
         return cls(time.monotonic() + seconds)
 
@@ -48,7 +48,7 @@ class Deadline:
 class TimedSocket(socket.socket):
     """A plain one."""
 
-    deadline: Deadline
+    deadline: SocketDeadline
 
     def sendall(self, *given: Any) -> None:
         """Do it in the time that is left."""
@@ -64,7 +64,7 @@ class TimedSocket(socket.socket):
 class TimedTLSSocket(ssl.SSLSocket):
     """One with TLS; its `sendall` calls `send`."""
 
-    deadline: Deadline
+    deadline: SocketDeadline
 
     def send(self, *given: Any) -> int:
         """Do it in the time that is left."""
@@ -77,7 +77,7 @@ class TimedTLSSocket(ssl.SSLSocket):
         return super().recv_into(*given)
 
 
-def connected(address: AdminAddress, deadline: Deadline) -> TimedSocket | TimedTLSSocket:
+def connected(address: AdminAddress, deadline: SocketDeadline) -> TimedSocket | TimedTLSSocket:
     """Connect, with TLS if the address has it; raises OSError, Unreachable among them."""
     context = _tls_context(address) if address.is_tls else None
     raw = _connected(address, deadline)
@@ -117,7 +117,7 @@ def _tls_context(address: AdminAddress) -> ssl.SSLContext:
     return context
 
 
-def _connected(address: AdminAddress, deadline: Deadline) -> socket.socket:
+def _connected(address: AdminAddress, deadline: SocketDeadline) -> socket.socket:
     """Try all addresses of the host, each with its share of the time that is left."""
     places = _places(address, deadline)
     failure: OSError = Unreachable(LOOK_UP_FAILED)
@@ -134,7 +134,7 @@ def _connected(address: AdminAddress, deadline: Deadline) -> socket.socket:
     raise failure
 
 
-def _places(address: AdminAddress, deadline: Deadline) -> list[Place]:
+def _places(address: AdminAddress, deadline: SocketDeadline) -> list[Place]:
     """Look the host up. The system's resolver knows no deadline, so a thread waits for it."""
     found: list[Place] = []
 
